@@ -1,0 +1,30 @@
+"""Images shifted by a few pixels [FF]: each row, each visit, by its own draw; zeros come in from the border."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def shifted(images: NDArray[np.uint8], pixels: int, generator: np.random.Generator) -> NDArray[np.uint8]:
+    """Return images (n, height, width), each shifted by up to `pixels` in both directions, all shifts equally likely.
+
+    Parameters
+    ----------
+    images : (n, height, width) uint8
+    pixels : int
+        0 returns `images` itself, with nothing drawn.
+    generator : numpy.random.Generator
+        Drawn from once for each direction.
+    """
+    if not pixels:
+        return images
+    n, height, width = images.shape
+    down, right = generator.integers(0, 2 * pixels + 1, (2, n))
+    padded = np.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels)))
+    out = np.empty_like(images)
+    for top in range(2 * pixels + 1):
+        for left in range(2 * pixels + 1):
+            rows = np.flatnonzero((down == top) & (right == left))
+            out[rows] = padded[rows, top : top + height, left : left + width]
+    return out

@@ -1,0 +1,57 @@
+"""Runs a schedule in place, one step after another, with no cluster: the same steps, so the same bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ffdask.network import Network
+from ffdask.schedules.ledger import Ledger
+from ffdask.schedules.steps import Await, Checker, Plan, Schedule
+from ffdask.work import Data, Job, Outcome, perform
+
+
+def train_inline(
+    job: Job, plan: Plan, schedule: Callable[[Plan], Schedule], data: Data
+) -> tuple[Network, dict[str, dict[str, Any]]]:
+    """Train by `schedule` in this thread.
+
+    Parameters
+    ----------
+    job : Job
+    plan : Plan
+    schedule : callable
+        ``schedule(plan)`` yields the steps.
+    data : Data
+
+    Returns
+    -------
+    network : Network
+    records : dict
+        Each step's record, by the step's name.
+    """
+    steps, checker = schedule(plan), Checker(plan)
+    ledger: Ledger[Outcome] = Ledger(plan)
+    records: dict[str, dict[str, Any]] = {}
+    step = next(steps, None)
+    while step is not None:
+        if isinstance(step, Await):
+            try:
+                step = steps.send({name: records[name] for name in step.steps})
+            except StopIteration:
+                break
+            continue
+        checker.see(step)
+        ledger.open_round(step.round)
+        inputs = {}
+        for role, need in step.needs.items():
+            outcome = ledger.get(need)
+            assert outcome is not None, need
+            inputs[role] = outcome[need.piece]
+        outcome = perform(job, step, inputs, data)
+        ledger.put(step, outcome)
+        records[step.name] = outcome["record"]
+        step = next(steps, None)
+    states = tuple(ledger.newest[layer]["state"] for layer in range(1, plan.layers + 1))
+    head = ledger.newest[0]["state"] if plan.trains_head else None
+    return Network(states, head, job.classes), records
