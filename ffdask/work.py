@@ -129,7 +129,7 @@ def _negatives(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> O
 
 
 def _rows(job: Job, visit: Visit, data: Data) -> tuple[Images, Labels]:
-    """Return a visit's images, shifted by the draw that all layers, all kinds of rows and the head share, and labels."""
+    """Return a visit's images, shifted alike for all layers, all kinds of rows and the head, and their labels."""
     images, labels = data.chunk(visit.chunk)
     return shifted(images, job.shift, visit.draw(job.calendar.seed, "shift")), labels
 

@@ -1,0 +1,14 @@
+"""ffdask: Forward-Forward training as a dynamic Dask task graph.
+
+`fit` trains; `open_run` opens what a run left; the command lines are ``python -m ffdask.train``, ``ffdask.evaluate``
+and ``ffdask.predict``. Papers, by the short names that docstrings use:
+
+[FF] G. Hinton, *The Forward-Forward Algorithm: Some Preliminary Investigations*, arXiv 2212.13345 (2022).
+
+[PFF] E. Aktemur et al., *Going Forward-Forward in Distributed Deep Learning*, arXiv 2404.08573 v2 (2024).
+"""
+
+from ffdask.config import Config, load
+from ffdask.run import Run, fit, open_run
+
+__all__ = ["Config", "Run", "fit", "load", "open_run"]

@@ -1,0 +1,143 @@
+"""What the command lines share: flags made from the configuration's keys, messages, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any, NoReturn
+
+from pydantic import TypeAdapter
+
+from ffdask.config import Config, load, parse_value
+from ffdask.errors import BadInput, FFDaskError
+
+FLAGS: dict[str, dict[str, str]] = {
+    "data": {"--dataset": "data.dataset", "--chunk": "data.chunk"},
+    "network": {
+        "--layers": "network.layers",
+        "--objective": "network.objective",
+        "--negatives": "network.negatives",
+        "--classifier": "network.classifier",
+    },
+    "training": {
+        "--epochs": "training.epochs",
+        "--batch-size": "training.batch_size",
+        "--shift": "training.shift",
+        "--optimizer": "optimizer.name",
+        "--learning-rate": "optimizer.learning_rate",
+        "--seed": "training.seed",
+    },
+    "schedule": {
+        "--schedule": "schedule.name",
+        "--nodes": "schedule.nodes",
+        "--chapters": "schedule.chapters",
+        "--staleness": "schedule.staleness",
+    },
+    "cluster": {
+        "--scheduler": "cluster.scheduler",
+        "--workers": "cluster.workers",
+        "--units": "cluster.units",
+        "--threads": "cluster.processes",
+        "--processes": "cluster.processes",
+        "--memory-limit": "cluster.memory_limit",
+        "--device": "cluster.device",
+        "--strict-bits": "cluster.strict_bits",
+    },
+    "run": {
+        "--out": "run.out",
+        "--overwrite": "run.overwrite",
+        "--evaluate-every": "run.evaluate_every",
+        "--report": "run.report",
+        "--quiet": "run.quiet",
+    },
+}
+"""Flags by group, each with its key; every other key is reached by ``--set``."""
+
+TEXTS = frozenset({"data.dataset", "cluster.scheduler", "cluster.memory_limit", "run.out", "run.report"})
+"""Keys whose flags are taken as text whatever they look like."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one message, and exits with 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with 2."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def parser(command: str, description: str) -> Parser:
+    """Return a parser for ``python -m ffdask.<command>``."""
+    made = Parser(
+        prog=f"python -m ffdask.{command}", description=description, allow_abbrev=False, fromfile_prefix_chars=None
+    )
+    made.add_argument("--version", action="version", version=f"ffdask {version('ffdask')}")
+    return made
+
+
+def add_flags(to: argparse.ArgumentParser) -> None:
+    """Add the configuration's flags, grouped, each with its meaning and default from the configuration."""
+    described, defaults = _descriptions(), Config().tables()
+    for group, flags in FLAGS.items():
+        section = to.add_argument_group(group)
+        for flag, key in flags.items():
+            table, name = key.split(".")
+            default = defaults[table].get(name)
+            shown = ",".join(map(str, default)) if isinstance(default, list) else default
+            if isinstance(default, bool):
+                means = "workers are threads of one process (default)" if flag == "--threads" else described[key]
+                value = flag != "--threads"
+                section.add_argument(flag, dest=key, action="store_const", const=value, default=None, help=means)
+            else:
+                note = f"{described[key]}" + (f" (default: {shown})" if default is not None else "")
+                section.add_argument(flag, dest=key, metavar=name.upper(), default=None, help=note.replace("%", "%%"))
+    to.add_argument(
+        "--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="any other key of the graph file"
+    )
+
+
+def _descriptions() -> dict[str, str]:
+    """Return every key's one-line meaning, by ``table.key``."""
+    schema = TypeAdapter(Config).json_schema()
+    found = {}
+    for table, reference in schema["properties"].items():
+        name = (reference.get("$ref") or reference["allOf"][0]["$ref"]).rsplit("/", 1)[-1]
+        for key, property_ in schema["$defs"][name]["properties"].items():
+            found[f"{table}.{key}"] = property_.get("description", "")
+    return found
+
+
+def configuration(arguments: argparse.Namespace) -> Config:
+    """Return the configuration of the graph file and the flags, the flags winning."""
+    keys: dict[str, Any] = {}
+    for text in arguments.set:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise BadInput(f"--set: given {text!r}; it takes TABLE.KEY=VALUE, such as optimizer.momentum=0.8")
+        keys[key.strip()] = value.strip() if key.strip() in TEXTS else parse_value(value.strip())
+    for flags in FLAGS.values():
+        for key in flags.values():
+            value = getattr(arguments, key)
+            if value is not None:
+                keys[key] = parse_value(value) if isinstance(value, str) and key not in TEXTS else value
+    return load(arguments.graph, keys)
+
+
+def guarded(main: Callable[[], None]) -> None:
+    """Run a command: an error of ours is one line and its exit code; Ctrl-C is 130; a closed pipe is silent."""
+    # What a library warns of is for its developers; what matters to the user is a message of ours.
+    warnings.simplefilter("ignore")
+    try:
+        main()
+    except FFDaskError as error:
+        print(f"ffdask: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("ffdask: stopped; nothing of this run can be resumed", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(128 + signal.SIGPIPE)

@@ -1,0 +1,360 @@
+"""Who works: the embedded cluster or a given scheduler, and nodes placed on workers by resources.
+
+A worker carries one resource of its own name with as many units as it has compute threads; a step takes one unit of
+the worker on which its node is placed. One thread more is for small helpers, which take no unit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dask
+from dask.system import CPU_COUNT
+from dask.utils import parse_bytes
+from distributed import Client, Nanny, Scheduler, SpecCluster, Worker, performance_report
+from distributed.diagnostics.plugin import WorkerPlugin
+from distributed.system import MEMORY_LIMIT
+
+from ffdask import machine
+from ffdask.config import ClusterTable
+from ffdask.errors import BadInput
+
+SETTINGS = {
+    # A node's steps go where its state is: stealing would move them for nothing.
+    "distributed.scheduler.work-stealing": False,
+    "distributed.scheduler.allowed-failures": 10,
+    # A state travels inside a `load` task where the graph is cut.
+    "distributed.admin.large-graph-warning-threshold": "1GiB",
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.client.direct-to-workers": True,
+    "distributed.comm.retry.count": 3,
+}
+"""Dask's configuration while ffdask runs; of given workers only the client's part acts."""
+
+CONNECT_SECONDS = 15
+"""How long a given scheduler may take to answer."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A worker as a run uses it: its name for the resource, and how many steps it does at a time."""
+
+    address: str
+    name: str
+    units: int
+
+    @property
+    def resource(self) -> str:
+        """Return the resource that a step on this worker takes a unit of."""
+        return resource_name(self.name)
+
+
+def resource_name(worker: object) -> str:
+    """Return the name of a worker's own resource; no run is named in it, so that runs take turns."""
+    return f"ffdask-{worker}"
+
+
+class OneThread(WorkerPlugin):
+    """Holds a worker's BLAS at one thread while a run uses the worker; restores it when the run is gone."""
+
+    def __init__(self, run: str) -> None:
+        self.name = f"ffdask-one-thread-{run}"
+
+    def setup(self, worker: Worker) -> None:
+        """Hold the whole process at one thread."""
+        machine.hold_one_thread()
+
+    def teardown(self, worker: Worker) -> None:
+        """Let go; the last run that does restores what there was."""
+        machine.let_go()
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A client and the workers that the run uses.
+
+    Attributes
+    ----------
+    client : distributed.Client
+    slots : tuple of Slot
+    embedded : bool
+        Whether the cluster is the run's own.
+    threads : bool
+        Whether the workers live in this process.
+    fingerprints : dict
+        Worker name -> what its bits depend on.
+    """
+
+    client: Client
+    slots: tuple[Slot, ...]
+    embedded: bool
+    threads: bool
+    fingerprints: dict[str, dict[str, str]]
+
+    @property
+    def units(self) -> int:
+        """Number of steps that all workers do at a time."""
+        return sum(slot.units for slot in self.slots)
+
+    @property
+    def dashboard(self) -> str:
+        """Address of Dask's dashboard; an embedded one listens on loopback only, whatever its scheduler is called."""
+        if not self.embedded:
+            return str(self.client.dashboard_link)
+        return f"http://127.0.0.1:{self.client.scheduler_info()['services']['dashboard']}/status"
+
+    def on_each_worker(self, function: Callable[..., Any], *args: Any) -> dict[str, Any]:
+        """Return what ``function(*args)`` returns on each worker, by the worker's name.
+
+        As a task, which may take its time, not on the worker's event loop as `Client.run` would.
+        """
+        futures = [self.client.submit(function, *args, resources={slot.resource: 0}, pure=False) for slot in self.slots]
+        return dict(zip([slot.name for slot in self.slots], self.client.gather(futures), strict=True))
+
+    def memory_limit(self) -> tuple[int, int]:
+        """Return (bytes that the smallest worker process may take, workers in one process)."""
+        if self.threads:
+            return int(MEMORY_LIMIT), len(self.slots)
+        known = self.client.scheduler_info(n_workers=-1)["workers"]
+        limits = [int(known[slot.address]["memory_limit"] or 0) for slot in self.slots if slot.address in known]
+        # Without a limit of its own a worker has its machine's memory, which only it knows.
+        return min((limit for limit in limits if limit), default=1 << 62), 1
+
+    def report(self, file: str | None) -> contextlib.AbstractContextManager[Any]:
+        """Return a context that writes Dask's performance report of what runs inside, if a file is named."""
+        return performance_report(filename=file) if file else contextlib.nullcontext()
+
+    def peak_memory(self) -> int:
+        """Return the peak resident bytes of the job's processes, summed: this one and the workers'."""
+        if self.threads:
+            return machine.peak_memory()
+        asked = self.client.run(_process_peak, workers=[slot.address for slot in self.slots])
+        return machine.peak_memory() + sum(dict(asked.values()).values())
+
+
+def _process_peak() -> tuple[tuple[str, int], int]:
+    return (socket.gethostname(), os.getpid()), machine.peak_memory()
+
+
+def default_units(table: ClusterTable) -> int:
+    """Return the embedded cluster's compute units: one a core, and at least one a worker."""
+    return max(table.units or CPU_COUNT, table.workers or 1)
+
+
+@contextlib.contextmanager
+def open_cluster(table: ClusterTable, run: str, say: Say, client: Client | None = None) -> Iterator[Cluster]:
+    """Open the cluster that a configuration asks for; close what was opened here at the end.
+
+    Parameters
+    ----------
+    table : ClusterTable
+    run : str
+        The run's id.
+    say : callable
+        Takes a line for the user.
+    client : distributed.Client, optional
+        A client to use as it is, in place of what `table` names.
+
+    Raises
+    ------
+    BadInput
+        If the scheduler does not answer, if there are too few workers, or if workers lack ffdask or have another
+        version of it (or, with `strict_bits`, other bits).
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(dask.config.set(SETTINGS))
+        stack.enter_context(_silence())
+        embedded = client is None and table.scheduler is None
+        if client is None:
+            made = stack.enter_context(_embedded(table)) if embedded else _connect(str(table.scheduler))
+            client = stack.enter_context(Client(made) if embedded else made)
+        workers = _wait_for_workers(client, table, say, embedded)
+        if not embedded:
+            _check_versions(client, workers)
+        slots = tuple(_slot(client, address, info) for address, info in workers.items())
+        plugin = OneThread(run)
+        client.register_plugin(plugin)
+        stack.callback(_unregister, client, plugin.name)
+        addresses = [slot.address for slot in slots]
+        prints = client.run(machine.fingerprint, workers=addresses)
+        fingerprints = {slot.name: prints[slot.address] for slot in slots}
+        _check_bits(fingerprints, table.strict_bits, say)
+        threads = embedded and not table.processes
+        yield Cluster(client, slots, embedded, threads, fingerprints)
+
+
+def _unregister(client: Client, name: str) -> None:
+    # The cluster may be gone by now: there is nothing to restore then.
+    with contextlib.suppress(Exception):
+        client.unregister_worker_plugin(name)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep Dask's log lines off the terminal: what matters reaches the user as a message of ours."""
+    loggers = [logging.getLogger(name) for name in ("distributed", "bokeh", "tornado", "asyncio")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _embedded(table: ClusterTable) -> Iterator[SpecCluster]:
+    """Start a scheduler and workers on this machine, on loopback only; units are divided among the workers."""
+    count, units = table.workers or 1, default_units(table)
+    limit = parse_bytes(table.memory_limit) if table.memory_limit else 0
+    workers = {}
+    for index in range(count):
+        share = units // count + (index < units % count)
+        name = f"worker{index}"
+        workers[name] = {
+            "cls": Nanny if table.processes else Worker,
+            "options": {
+                "nthreads": share + 1,
+                "resources": {resource_name(name): share},
+                # Several workers in one process would each measure the whole process.
+                "memory_limit": limit if table.processes else 0,
+                "dashboard": False,
+                "silence_logs": logging.CRITICAL,
+                **({"host": "127.0.0.1"} if table.processes else {}),
+            },
+        }
+    scheduler = {
+        "cls": Scheduler,
+        "options": {
+            "protocol": "tcp://" if table.processes else "inproc://",
+            "dashboard": True,
+            "dashboard_address": f"127.0.0.1:{_dashboard_port()}",
+            **({"host": "127.0.0.1"} if table.processes else {}),
+        },
+    }
+    with SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL) as cluster:
+        yield cluster
+
+
+def _dashboard_port() -> int:
+    """Return Dask's usual port, or 0 (any free one) if somebody listens there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", 8787))
+        except OSError:
+            return 0
+    return 8787
+
+
+def _connect(address: str) -> Client:
+    try:
+        return Client(address, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError, TimeoutError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BadInput(
+            f"cluster.scheduler (--scheduler): given {address!r}, which does not answer within {CONNECT_SECONDS} s "
+            f"({reason}); start one with `dask scheduler` and give its address, such as tcp://host:8786"
+        ) from None
+
+
+def _wait_for_workers(client: Client, table: ClusterTable, say: Say, embedded: bool) -> dict[str, dict[str, Any]]:
+    """Return the workers to use (address -> what the scheduler knows), in a fixed order."""
+    wanted, started, said = table.workers or 1, time.monotonic(), False
+    while True:
+        known = client.scheduler_info(n_workers=-1)["workers"]
+        if len(known) >= wanted:
+            chosen = sorted(known, key=lambda address: (str(known[address]["name"]), address))
+            return {address: known[address] for address in (chosen[:wanted] if table.workers else chosen)}
+        if time.monotonic() - started > table.wait:
+            raise BadInput(
+                f"cluster: {len(known)} of {wanted} workers after {table.wait:g} s (cluster.wait); start them with "
+                f"`dask worker {client.scheduler.address}`"
+            )
+        if not (said or embedded):
+            say(f"waiting up to {table.wait:g} s for workers: {len(known)} of {wanted} so far")
+            said = True
+        time.sleep(0.2)
+
+
+def _check_versions(client: Client, workers: Sequence[str] | dict[str, Any]) -> None:
+    """Refuse workers without ffdask, or with another version: before anything of ours is sent to them."""
+    ours = machine.versions()["ffdask"]
+    # `eval` of text: a worker without ffdask could not even load a function of ours.
+    question = "__import__('importlib.metadata', fromlist=['version']).version('ffdask')"
+    answers = client.run(eval, question, workers=list(workers), on_error="return")
+    wrong = {
+        address: "has no ffdask" if isinstance(answer, Exception) else f"has ffdask {answer}"
+        for address, answer in answers.items()
+        if answer != ours
+    }
+    if wrong:
+        listed = "; ".join(f"worker {address} {what}" for address, what in sorted(wrong.items()))
+        raise BadInput(f"cluster: {listed}; every worker needs ffdask {ours}: install it there and start it again")
+
+
+def _slot(client: Client, address: str, info: dict[str, Any]) -> Slot:
+    """Return a worker's slot; one that came without our resource is given it, in units of its threads.
+
+    A worker started with ``--resources ffdask=k`` has k units.
+    """
+    resources = info["resources"]
+    name = str(info["name"])
+    own = resource_name(name)
+    if own in resources:
+        return Slot(address, name, int(resources[own]))
+    units = int(resources.get("ffdask", info["nthreads"]))
+    if units < 1:
+        raise BadInput(f"cluster: worker {name} came with the resource ffdask={units}; it needs at least one unit")
+    client.run(_set_resource, own, units, workers=[address])
+    return Slot(address, name, units)
+
+
+async def _set_resource(name: str, units: int, dask_worker: Worker) -> None:
+    await dask_worker.set_resources(**{name: units})
+
+
+def _check_bits(fingerprints: dict[str, dict[str, str]], strict: bool, say: Say) -> None:
+    """Compare each worker's fingerprint with this process's: a warning, or with `strict` an error."""
+    ours = machine.fingerprint()
+    unlike = []
+    for worker, theirs in fingerprints.items():
+        different = [f"{key} {theirs.get(key)!r} (here {ours[key]!r})" for key in ours if theirs.get(key) != ours[key]]
+        if different:
+            unlike.append(f"worker {worker}: {', '.join(different)}")
+    if unlike and strict:
+        raise BadInput(
+            f"cluster.strict_bits (--strict-bits): {'; '.join(unlike)}; the bits may differ there: use like workers, "
+            "or leave the flag out"
+        )
+    if unlike:
+        say(f"the same bits are not promised: {'; '.join(unlike)}")
+
+
+def place_nodes(costs: Sequence[float], slots: Sequence[Slot]) -> list[Slot]:
+    """Return each node's slot: the costliest node first, always to where the work per unit stays least.
+
+    Parameters
+    ----------
+    costs : sequence of float
+        Of each node's steps together, in any unit.
+    slots : sequence of Slot
+    """
+    load = [0.0] * len(slots)
+    placed: list[Slot] = [slots[0]] * len(costs)
+    for node in sorted(range(len(costs)), key=lambda node: (-costs[node], node)):
+        best = min(range(len(slots)), key=lambda i: ((load[i] + costs[node]) / slots[i].units, i))
+        load[best] += costs[node]
+        placed[node] = slots[best]
+    return placed

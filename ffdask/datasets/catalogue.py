@@ -1,0 +1,214 @@
+"""Finding a data set: by its name or path on the client, by its digest on a worker."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pooch
+
+from ffdask.datasets.arrays import CLASSES, Arrays, whole_digest
+from ffdask.datasets.dataset import KNOWN, Dataset
+from ffdask.datasets.files import read_path
+from ffdask.datasets.sources import gather
+from ffdask.datasets.zarr_store import is_store, open_store, verified
+from ffdask.datasets.zarr_write import remove, sweep, write_store
+from ffdask.errors import BadInput, nearest
+
+_log = logging.getLogger(__name__)
+# Threads of one process that ask at once must not fetch twice.
+_obtain_lock = threading.RLock()
+
+
+def cache_folder() -> Path:
+    """Return the folder of converted stores: FFDASK_CACHE where it is set, else the user's cache."""
+    given = os.environ.get("FFDASK_CACHE")
+    return Path(os.path.abspath(os.path.expanduser(given) if given else pooch.os_cache("ffdask")))
+
+
+def _quiet(message: str) -> None:
+    """Say nothing."""
+
+
+def obtain(dataset: str, say: Callable[[str], None] = _quiet) -> Dataset:
+    """Get a data set onto this machine as a checked Zarr store.
+
+    Parameters
+    ----------
+    dataset
+        A known name, or the path of a folder with four IDX files, of Keras' ``.npz`` or of a
+        Zarr store of ours.
+    say
+        Is told each slow step, one line each.
+
+    Returns
+    -------
+    Dataset
+        Its store; files at a path are converted into the cache, once.
+
+    Raises
+    ------
+    BadInput
+        There is no such data set, no source has it, or its files are bad.
+    """
+    with _obtain_lock:
+        sweep(cache_folder())
+        if dataset in KNOWN:
+            return _obtain_known(dataset, say)
+        path = _existing(dataset)
+        if is_store(path):
+            return replace(verified(path), name=dataset)
+        arrays, source = read_path(path)
+        place = _place_of(arrays)
+        if os.path.lexists(place):
+            _remove_if_damaged(place, whole_digest(arrays.digests()), say)
+        else:
+            say(f"converting {dataset} into {place}")
+        return replace(write_store(place, dataset, source, *arrays), name=dataset, source=source)
+
+
+def describe(dataset: str) -> Dataset | None:
+    """Return a data set as far as it is on this machine; nothing is downloaded or written.
+
+    Parameters
+    ----------
+    dataset
+        As for `obtain`.
+
+    Returns
+    -------
+    Dataset or None
+        None for a known name that is not here yet. For files at a path, `Dataset.path` is where
+        `obtain` puts their store, whether or not it is there already.
+
+    Raises
+    ------
+    BadInput
+        There is no such data set, or its files are bad.
+    """
+    if dataset in KNOWN:
+        try:
+            found = open_store(_place_of_known(dataset))
+        except BadInput:
+            # Not there, or damaged, and then `obtain` fetches it again.
+            return None
+        return found if found.sha256 == KNOWN[dataset].sha256 else None
+    path = _existing(dataset)
+    if is_store(path):
+        return replace(open_store(path), name=dataset)
+    arrays, source = read_path(path)
+    rows, height, width = arrays.train_images.shape
+    return Dataset(
+        name=dataset,
+        path=str(_place_of(arrays)),
+        sha256=whole_digest(arrays.digests()),
+        train_rows=rows,
+        test_rows=len(arrays.test_images),
+        height=height,
+        width=width,
+        classes=CLASSES,
+        source=source,
+    )
+
+
+def locate(dataset: Dataset) -> str | None:
+    """Find the same data on this machine, which may have another working folder and cache.
+
+    Parameters
+    ----------
+    dataset
+        What `obtain` returned, perhaps on another machine.
+
+    Returns
+    -------
+    str or None
+        The path of a store whose rows really have the digest of `dataset`: at its own path, in
+        this machine's cache, or, for a known name, obtained here. None when there is none.
+    """
+    cache = cache_folder()
+    places = [Path(dataset.path), cache / _file_name(dataset.sha256), *map(_place_of_known, KNOWN)]
+    for place in places:
+        if _holds(place, dataset.sha256):
+            return str(place)
+    if dataset.name in KNOWN:
+        try:
+            found = obtain(dataset.name, _log.info)
+        except BadInput as exc:
+            _log.info("%s", exc)
+            return None
+        if found.sha256 == dataset.sha256:
+            return found.path
+    return None
+
+
+def _obtain_known(name: str, say: Callable[[str], None]) -> Dataset:
+    place = _place_of_known(name)
+    if os.path.lexists(place):
+        _remove_if_damaged(place, KNOWN[name].sha256, say)
+    if not os.path.lexists(place):
+        say(f"{name} is not in the cache ({place})")
+        _check_writable(place.parent)
+        arrays, source = gather(name, say)
+        say(f"writing {place}")
+        return write_store(place, name, source, *arrays, classes=KNOWN[name].classes)
+    return open_store(place)
+
+
+def _check_writable(folder: Path) -> None:
+    """Refuse a cache that cannot be written before anything is downloaded for it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise BadInput(
+            f"the cache {folder} cannot be made ({exc.strerror or exc}); set FFDASK_CACHE to a folder "
+            "that can be written"
+        ) from exc
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise BadInput(f"the cache {folder} cannot be written; set FFDASK_CACHE to a folder that can be written")
+
+
+def _remove_if_damaged(place: Path, sha256: str, say: Callable[[str], None]) -> None:
+    """Clear a place in the cache whose store does not hold what its name says."""
+    if _holds(place, sha256):
+        return
+    say(f"{place} is damaged; it is made anew")
+    try:
+        remove(place)
+    except OSError as exc:
+        raise BadInput(f"{place} is damaged and cannot be removed ({exc.strerror or exc}); delete it by hand") from exc
+
+
+def _holds(place: Path, sha256: str) -> bool:
+    try:
+        # The record first: rows are hashed only where they could be the right ones.
+        return open_store(place).sha256 == sha256 and verified(place).sha256 == sha256
+    except (BadInput, OSError):
+        return False
+
+
+def _existing(dataset: str) -> Path:
+    path = Path(dataset).expanduser()
+    if dataset and path.exists():
+        return path
+    raise BadInput(
+        f"data set {dataset!r} is neither a known name nor a path that exists{nearest(dataset, KNOWN)}; "
+        f"known: {', '.join(sorted(KNOWN))}. Give one of these, or the path of a folder with the four IDX "
+        "files, of an .npz file as Keras ships it, or of a Zarr store of ffdask"
+    )
+
+
+def _place_of_known(name: str) -> Path:
+    return cache_folder() / f"{name}.zarr"
+
+
+def _place_of(arrays: Arrays) -> Path:
+    return cache_folder() / _file_name(whole_digest(arrays.digests()))
+
+
+def _file_name(sha256: str) -> str:
+    # Half of the digest: enough to tell any two data sets apart, short enough to read in a list.
+    return f"data-{sha256[:32]}.zarr"

@@ -1,0 +1,208 @@
+"""A data set's Zarr store, read: what it records, whether that is true, and its arrays.
+
+A store is a Zarr v3 group of four arrays with named dimensions, so that
+``xarray.open_zarr(path, consolidated=False)`` reads it too. The group's attributes say where the
+rows came from and carry the digests.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, Literal, cast
+
+import numpy as np
+import zarr
+
+from ffdask.datasets import idx
+from ffdask.datasets.arrays import ORDER, digest, whole_digest
+from ffdask.datasets.dataset import Dataset
+from ffdask.errors import BadInput
+
+FORMAT = 1
+DIMENSIONS = {
+    "train_images": ("train_sample", "row", "column"),
+    "train_labels": ("train_sample",),
+    "test_images": ("test_sample", "row", "column"),
+    "test_labels": ("test_sample",),
+}
+
+_load_lock = threading.Lock()
+_hash_lock = threading.Lock()
+_hashed: dict[tuple[str, int, int], str] = {}
+
+
+def is_store(path: str | os.PathLike[str]) -> bool:
+    """Return whether `path` is a Zarr group of any version, ours or not."""
+    return any(os.path.isfile(os.path.join(path, name)) for name in ("zarr.json", ".zgroup"))
+
+
+def open_store(path: str | os.PathLike[str]) -> Dataset:
+    """Return what the store at `path` records, after a check of its form; no row is read.
+
+    Raises
+    ------
+    BadInput
+        There is no store of ours.
+    """
+    return _open(path)[0]
+
+
+def verified(path: str | os.PathLike[str]) -> Dataset:
+    """Return what the store records, after its rows were really hashed, once in a process.
+
+    Raises
+    ------
+    BadInput
+        There is no store of ours, or its rows are not those that were written.
+    """
+    dataset, arrays = _open(path)
+    about = os.stat(os.path.join(dataset.path, "zarr.json"))
+    # The file's number and time: a store that was replaced by another one is hashed again.
+    key = (dataset.path, about.st_ino, about.st_mtime_ns)
+    with _hash_lock:
+        if key not in _hashed:
+            _hashed[key] = whole_digest(
+                {name: digest(array.shape, _blocks(dataset.path, array)) for name, array in arrays.items()}
+            )
+        real = _hashed[key]
+    if real != dataset.sha256:
+        raise BadInput(
+            f"{dataset.path} was changed or damaged: its rows have SHA-256 {real}, its attributes say "
+            f"{dataset.sha256}; delete it, and obtain the data set again"
+        )
+    return dataset
+
+
+def load(path: str, split: Literal["train", "test"]) -> tuple[np.ndarray, np.ndarray]:
+    """Return images (rows, height, width) and labels (rows,) of one split, read once in a process.
+
+    Parameters
+    ----------
+    path
+        The store, as in `Dataset.path`.
+    split
+        ``"train"`` or ``"test"``.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        Both uint8 and read-only, since everybody in the process shares them.
+    """
+    if split not in ("train", "test"):
+        raise BadInput(f"split is {split!r}; 'train' and 'test' are allowed")
+    # A cache alone would let two threads that ask at once read twice.
+    with _load_lock:
+        return _load(os.path.abspath(path), split)
+
+
+def forget() -> None:
+    """Drop every array and digest that this process has kept."""
+    with _load_lock:
+        _load.cache_clear()
+    with _hash_lock:
+        _hashed.clear()
+
+
+@lru_cache(maxsize=8)
+def _load(path: str, split: str) -> tuple[np.ndarray, np.ndarray]:
+    dataset, arrays = _open(path)
+    images, labels = (_whole(path, arrays[f"{split}_{part}"]) for part in ("images", "labels"))
+    if int(labels.max()) >= dataset.classes:
+        raise BadInput(
+            f"{path} holds the {split} label {int(labels.max())}; 0 to {dataset.classes - 1} are allowed: "
+            "delete it, and obtain the data set again"
+        )
+    images.setflags(write=False)
+    labels.setflags(write=False)
+    return images, labels
+
+
+def _whole(path: str, array: zarr.Array) -> np.ndarray:
+    whole = np.empty(array.shape, dtype=np.uint8)
+    start = 0
+    for block in _blocks(path, array):
+        whole[start : start + len(block)] = block
+        start += len(block)
+    return whole
+
+
+def _blocks(path: str, array: zarr.Array) -> Iterator[np.ndarray]:
+    """Yield the rows of an array a chunk at a time."""
+    step = array.chunks[0]
+    for start in range(0, array.shape[0], step):
+        try:
+            yield np.asarray(array[start : start + step])
+        except Exception as exc:
+            # Each codec has its own errors for bytes that it cannot decode.
+            raise BadInput(
+                f"{path}: {array.basename} cannot be read at row {start} ({exc}); delete the store, and "
+                "obtain the data set again"
+            ) from exc
+
+
+def _open(path: str | os.PathLike[str]) -> tuple[Dataset, dict[str, zarr.Array]]:
+    path = os.path.abspath(path)
+    remedy = "give a store that ffdask wrote, or the original files"
+    try:
+        group = zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=False)
+        members = {name: group[name] for name in ORDER if name in group}
+    except Exception as exc:
+        # Zarr has many errors for metadata that it cannot read.
+        raise BadInput(f"{path} is not a Zarr v3 group ({str(exc) or type(exc).__name__}); {remedy}") from exc
+    arrays = {name: member for name, member in members.items() if isinstance(member, zarr.Array)}
+    missing = [name for name in ORDER if name not in arrays]
+    if missing:
+        raise BadInput(f"{path} is a Zarr store without the array {', '.join(missing)}; {remedy}")
+    for name, array in arrays.items():
+        _check_form(path, name, array, remedy)
+    for split in ("train", "test"):
+        images, labels = arrays[f"{split}_images"].shape[0], arrays[f"{split}_labels"].shape[0]
+        if images != labels:
+            raise BadInput(f"{path} holds {images} {split} images but {labels} labels; {remedy}")
+    train, test = arrays["train_images"].shape, arrays["test_images"].shape
+    if train[1:] != test[1:]:
+        raise BadInput(f"{path} holds train images of {train[1:]} but test images of {test[1:]}; {remedy}")
+    attributes = _attributes(path, dict(group.attrs), remedy)
+    dataset = Dataset(
+        name=attributes["name"],
+        path=path,
+        sha256=attributes["sha256"],
+        train_rows=train[0],
+        test_rows=test[0],
+        height=train[1],
+        width=train[2],
+        classes=attributes["classes"],
+        source=attributes["source"],
+    )
+    return dataset, arrays
+
+
+def _check_form(path: str, name: str, array: zarr.Array, remedy: str) -> None:
+    ndim = len(DIMENSIONS[name])
+    if array.dtype != np.uint8:
+        raise BadInput(f"{path}: {name} has type {array.dtype}; uint8 is needed: {remedy}")
+    if array.ndim != ndim:
+        raise BadInput(f"{path}: {name} has {array.ndim} dimensions; {ndim} are needed: {remedy}")
+    if array.size == 0:
+        raise BadInput(f"{path}: {name} is empty (shape {array.shape}); {remedy}")
+    # A chunk is decoded whole, so its declared size counts as much as the array's.
+    if max(math.prod(array.shape), math.prod(array.chunks)) > idx.MOST_BYTES:
+        raise BadInput(
+            f"{path}: {name} says shape {array.shape} in chunks of {array.chunks}; at most "
+            f"{idx.MOST_BYTES} bytes are taken: {remedy}"
+        )
+
+
+def _attributes(path: str, given: dict[str, Any], remedy: str) -> dict[str, Any]:
+    if given.get("format") != FORMAT:
+        raise BadInput(f"{path} has layout format {given.get('format')!r}; this ffdask reads format {FORMAT}: {remedy}")
+    for name, kind in (("name", str), ("source", str), ("sha256", str), ("classes", int)):
+        if not isinstance(given.get(name), kind):
+            raise BadInput(f"{path}: attribute {name} is {given.get(name)!r}, not {kind.__name__}; {remedy}")
+    if not 1 <= cast(int, given["classes"]) <= 256:
+        raise BadInput(f"{path}: attribute classes is {given['classes']}; 1 to 256 are allowed: {remedy}")
+    return given

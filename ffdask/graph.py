@@ -1,0 +1,251 @@
+"""A schedule turned into futures: keys, resources, priorities, and what travels between workers.
+
+A step is one task, pinned to its node's worker by a unit of that worker's resource. Its outcome is a dict of pieces. A
+reader on the same node takes the outcome whole, by reference; a reader on another node takes one piece, picked on the
+worker that holds the outcome, so that nothing travels that is not read. Helpers take no unit, and go first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from distributed import Client, Future
+
+from ffdask import datasets, machine
+from ffdask.cluster import Slot
+from ffdask.datasets import Dataset
+from ffdask.errors import RunFailed
+from ffdask.schedules.ledger import Ledger
+from ffdask.schedules.steps import Need, Plan, Step
+from ffdask.work import Data, Images, Job, Labels, Outcome, perform
+
+HELPERS_FIRST = 1_000_000_000
+"""Added to a helper's priority: whoever waits for it waits less."""
+
+
+def run_step(
+    job: Job,
+    step: Step,
+    dataset: Dataset,
+    outcomes: Mapping[str, Outcome],
+    pieces: Mapping[str, str],
+    chunks: Mapping[int, tuple[Images, Labels]] | None,
+    worker: str,
+) -> Outcome:
+    """Do one step on the worker where this is called; the task behind every step.
+
+    Parameters
+    ----------
+    job, step : Job, Step
+    dataset : Dataset
+        Where the rows are, if this worker reads them itself.
+    outcomes : mapping
+        Role -> an outcome that has the piece.
+    pieces : mapping
+        Role -> which piece of it.
+    chunks : mapping or None
+        Chunk number (-1: the test set) -> rows, where they were sent; None where the worker reads them itself.
+    worker : str
+        For the record.
+
+    Raises
+    ------
+    RunFailed
+        If BLAS uses more than one thread here, so that the bits would depend on this worker.
+    """
+    threads = machine.blas_threads()
+    if threads != 1:
+        raise RunFailed(f"step {step.name}: BLAS has {threads} threads on worker {worker}; something set them anew")
+    inputs = {role: outcomes[role][piece] for role, piece in pieces.items()}
+    data = _sent(chunks) if chunks is not None else _read(job, dataset)
+    started, clock = time.time(), time.perf_counter()
+    outcome = perform(job, step, inputs, data)
+    outcome["record"] = {
+        "name": step.name,
+        "kind": step.kind,
+        "round": step.round,
+        "layer": step.layer,
+        "again": step.again,
+        "node": step.node,
+        "worker": worker,
+        "start": started,
+        "stop": started + time.perf_counter() - clock,
+        **outcome["record"],
+    }
+    return outcome
+
+
+def _read(job: Job, dataset: Dataset) -> Data:
+    """Return the data as this worker reads it: its own copy of the same store, once per process."""
+    path = datasets.locate(dataset)
+    if path is None:
+        raise RunFailed(f"data set {dataset.name}: this worker could read it when the run began, and now cannot")
+    return Data.of(job.calendar, datasets.load(path, "train"), lambda: datasets.load(path, "test"))
+
+
+def _sent(chunks: Mapping[int, tuple[Images, Labels]]) -> Data:
+    return Data(lambda number: chunks[number], lambda: chunks[-1])
+
+
+def pick(outcome: Outcome, piece: str) -> Outcome:
+    """Return an outcome's one piece, as an outcome: what a reader elsewhere needs."""
+    return {piece: outcome[piece]}
+
+
+def figures(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome's record."""
+    record: dict[str, Any] = outcome["record"]
+    return record
+
+
+def given(value: Any) -> Any:
+    """Return a value that the client sends inside the task: a task without ancestors, done again at will."""
+    return value
+
+
+@dataclass
+class Placed:
+    """A step's outcome on a worker, and the pieces picked from it."""
+
+    step: Step
+    slot: Slot
+    outcome: Future
+    picked: dict[str, Future] = field(default_factory=dict)
+    cut: bool = False
+
+
+class Graph:
+    """Submits steps; keeps what later steps may read.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    run : str
+        The run's id, in every key: two runs on one cluster are never mixed.
+    job, plan : Job, Plan
+    dataset : Dataset
+    slots : sequence of Slot
+        Of each node.
+    chunks : mapping
+        Rows to send to workers that cannot read them: chunk number (-1: the test set) -> (images, labels).
+    readers : frozenset of str
+        Names of the workers that read the rows themselves.
+    cut_every : int
+        Rounds between cuts of the graph.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        run: str,
+        job: Job,
+        plan: Plan,
+        dataset: Dataset,
+        slots: Sequence[Slot],
+        chunks: Mapping[int, tuple[Images, Labels]],
+        readers: frozenset[str],
+        cut_every: int,
+    ) -> None:
+        self.client, self.run, self.job, self.plan, self.dataset = client, run, job, plan, dataset
+        self.slots, self.chunks, self.readers, self.cut_every = slots, chunks, readers, cut_every
+        self.ledger: Ledger[Placed] = Ledger(plan)
+        self._sent: dict[int, Future] = {}
+
+    def cuts(self, round_: int) -> bool:
+        """Return whether the graph is cut after a round."""
+        return (round_ + 1) % self.cut_every == 0
+
+    def ready(self, step: Step) -> bool:
+        """Return whether every input of a step is there to be named.
+
+        A state from a round at which the graph is cut is there for later rounds only once it has been cut.
+        """
+        for need in step.needs.values():
+            placed = self.ledger.get(need)
+            if placed is None:
+                return False
+            later = need.piece == "state" and step.round > placed.step.round
+            if later and self.cuts(placed.step.round) and not placed.cut:
+                return False
+        return True
+
+    def submit(self, step: Step, order: int) -> Future:
+        """Submit a step; return the future of its record. The lower its `order`, the earlier it runs."""
+        slot = self.slots[step.node]
+        futures, pieces = {}, {}
+        for role, need in step.needs.items():
+            placed = self.ledger.get(need)
+            assert placed is not None, need
+            futures[role] = self._input(placed, need, step, slot)
+            pieces[role] = need.piece
+        outcome = self.client.submit(
+            run_step,
+            self.job,
+            step,
+            self.dataset,
+            futures,
+            pieces,
+            self._rows(step, slot),
+            slot.name,
+            key=f"{step.name}-{self.run}",
+            resources={slot.resource: 1},
+            priority=-order,
+            pure=False,
+        )
+        self.ledger.put(step, Placed(step, slot, outcome))
+        return self._helper(figures, outcome, slot=slot, key=f"record-{step.name}")
+
+    def _input(self, placed: Placed, need: Need, step: Step, slot: Slot) -> Future:
+        """Return the future that a reader takes: the outcome itself on its node, else the one piece."""
+        heavy = len(placed.step.gives) > 1
+        if placed.cut or not heavy or (placed.slot == slot and placed.step.node == step.node):
+            return placed.outcome
+        return self.picked(placed, need.piece)
+
+    def picked(self, placed: Placed, piece: str) -> Future:
+        """Return the future of one piece of an outcome, picked on the worker that holds it."""
+        if piece not in placed.picked:
+            key = f"{piece}-{placed.step.name}"
+            placed.picked[piece] = self._helper(pick, placed.outcome, piece, slot=placed.slot, key=key)
+        return placed.picked[piece]
+
+    def cut(self, step: Step) -> None:
+        """Cut the graph behind a finished step: its state and, behind a head, all probabilities until then.
+
+        A scheduler keeps every ancestor of a live result, for ever, and runs the whole chain again when one is lost.
+        So the pieces come here, and tasks without ancestors hand them out again: later steps' ancestry begins there.
+        """
+        placed = [(need, found) for need, found in self.ledger.kept() if not found.cut and _cut_with(step, need)]
+        values = self.client.gather([self.picked(found, need.piece) for need, found in placed])
+        for (need, found), value in zip(placed, values, strict=True):
+            self._load(found, need.piece, value)
+
+    def _load(self, placed: Placed, piece: str, value: Outcome) -> None:
+        future = self._helper(given, value, slot=placed.slot, key=f"load_{piece}-{placed.step.name}")
+        layer = placed.step.layer if piece == "state" else None
+        self.ledger.replace(Need(placed.step.name, piece), layer, Placed(placed.step, placed.slot, future, cut=True))
+
+    def _rows(self, step: Step, slot: Slot) -> dict[int, Future] | None:
+        """Return the futures of the rows that a step reads, where they are sent; each is sent once."""
+        if slot.name in self.readers:
+            return None
+        if "paired" in step.needs:
+            return {}
+        numbers = {-1} if step.kind == "evaluate" else {visit.chunk for visit in step.visits}
+        for number in numbers - self._sent.keys():
+            self._sent[number] = self._helper(given, self.chunks[number], slot=slot, key=f"rows-{number + 1}")
+        return {number: self._sent[number] for number in numbers}
+
+    def _helper(self, function: Any, *args: Any, slot: Slot, key: str) -> Future:
+        # A request for no units pins a task to the worker that knows the resource, and takes nothing from it.
+        return self.client.submit(
+            function, *args, key=f"{key}-{self.run}", resources={slot.resource: 0}, priority=HELPERS_FIRST, pure=False
+        )
+
+
+def _cut_with(step: Step, need: Need) -> bool:
+    """Return whether a piece is cut when `step` has finished."""
+    return need == Need(step.name, "state") or (step.kind == "head" and need.piece == "probabilities")

@@ -1,0 +1,92 @@
+"""What this machine is, as far as bits depend on it: BLAS threads, processor, versions. No Dask here."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import resource
+import sys
+import threading
+from functools import cache
+from pathlib import Path
+
+import numpy as np  # noqa: F401  (its BLAS must be loaded before threadpoolctl looks)
+from threadpoolctl import ThreadpoolController
+
+VERSIONED = ("ffdask", "dask", "distributed", "numpy", "zarr", "xarray")
+"""Packages whose versions a run records."""
+
+_lock = threading.Lock()
+_holders = 0
+_before: list[int] = []
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")
+
+
+def hold_one_thread() -> None:
+    """Set BLAS to one thread for the whole process, until every holder has let go.
+
+    Process-wide and counted: several workers may live in one process, and several runs on one worker. The number of
+    threads is part of the bits, and compute threads of Dask times threads of BLAS must not exceed the cores.
+    """
+    global _holders
+    with _lock:
+        if not _holders:
+            _before[:] = [library.get_num_threads() for library in _blas().lib_controllers]
+            for library in _blas().lib_controllers:
+                library.set_num_threads(1)
+        _holders += 1
+
+
+def let_go() -> None:
+    """Undo one `hold_one_thread`; the last one restores the threads that there were."""
+    global _holders
+    with _lock:
+        _holders -= 1
+        if not _holders:
+            for library, threads in zip(_blas().lib_controllers, _before, strict=True):
+                library.set_num_threads(threads)
+
+
+def blas_threads() -> int:
+    """Return the largest number of threads that a BLAS of this process would use now."""
+    return max((int(library.get_num_threads()) for library in _blas().lib_controllers), default=1)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that a run records; ``"absent"`` where there is none."""
+    found = {"python": platform.python_version()}
+    for package in VERSIONED:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def fingerprint() -> dict[str, str]:
+    """Return what the bits of a run depend on beside its configuration: equal fingerprints, equal bits."""
+    blas = "; ".join(
+        f"{library.internal_api} {library.version} {getattr(library, 'architecture', '')}".strip()
+        for library in _blas().lib_controllers
+    )
+    return {"processor": _processor(), "blas": blas, "system": platform.system(), **versions()}
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def peak_memory() -> int:
+    """Return this process's peak resident memory in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

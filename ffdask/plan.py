@@ -1,0 +1,181 @@
+"""What a run will do, before it does it: steps, memory, the ideal timeline, the bound on speed-up."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ffdask.config import Resolved
+from ffdask.errors import BadInput
+from ffdask.schedules.costs import activity_bytes, cost, node_costs, state_bytes
+from ffdask.schedules.ideal import Timed, ideal, makespan, speed_up_bound
+from ffdask.schedules.steps import Step, static_steps
+
+PROCESS_BYTES = 250_000_000
+"""What a Python process with Dask, NumPy and Zarr in it takes before any data."""
+
+GIB = 1 << 30
+
+
+def default_look_ahead(nodes: int, staleness: int) -> int:
+    """Return how many rounds may be in work: what staleness and nodes can use, and two to hide the client behind."""
+    return max(nodes, staleness + 1) + 2
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A run, forecast by its schedule and the cost model.
+
+    Attributes
+    ----------
+    steps : tuple of Step
+        All of them; of a dynamic schedule those until its first decision.
+    timed : tuple of Timed
+        The ideal timeline, in nominal seconds.
+    worker_of : tuple of int
+        Each node's worker.
+    units : tuple of int
+        Of each worker.
+    resolved : Resolved
+    """
+
+    steps: tuple[Step, ...]
+    timed: tuple[Timed, ...]
+    worker_of: tuple[int, ...]
+    units: tuple[int, ...]
+    resolved: Resolved
+
+    @property
+    def work(self) -> float:
+        """Return the nominal seconds of all steps together."""
+        return sum(cost(self.resolved.job, step).seconds for step in self.steps)
+
+    @property
+    def speed_up(self) -> float:
+        """Return the ideal speed-up over one compute unit."""
+        span = makespan(self.timed)
+        return self.work / span if span else 1.0
+
+    @property
+    def bound(self) -> float:
+        """Return the bound on speed-up, whatever the number of workers."""
+        plan, job = self.resolved.plan, self.resolved.job
+        between = plan.calendar.chunks if plan.calendar.by_visit else plan.calendar.chapters // plan.calendar.epochs
+        stale = plan.staleness if plan.reads_probabilities else 0
+        return speed_up_bound(self.steps, lambda step: cost(job, step).seconds, plan.nodes, stale, between)
+
+    def activities(self) -> list[int]:
+        """Return each worker's largest number of bytes in activities at any time of the ideal timeline."""
+        last: dict[str, float] = {}
+        for one in self.timed:
+            for need in one.step.needs.values():
+                last[need.step] = max(last.get(need.step, 0.0), one.stop)
+        peaks = [0] * len(self.units)
+        for worker in range(len(self.units)):
+            events: list[tuple[float, int]] = []
+            for one in self.timed:
+                size = activity_bytes(self.resolved.job, one.step)
+                if size and self.worker_of[one.step.node] == worker:
+                    events += [(one.start, size), (last.get(one.step.name, one.stop), -size)]
+            held = 0
+            for _, change in sorted(events):
+                held += change
+                peaks[worker] = max(peaks[worker], held)
+        return peaks
+
+    def memory(self, workers_in_process: int = 1) -> int:
+        """Return the forecast peak bytes of the fullest worker process."""
+        dataset, job = self.resolved.dataset, self.resolved.job
+        data = (dataset.train_rows + dataset.test_rows) * dataset.height * dataset.width
+        kept = 4 * job.classes * dataset.train_rows * (2 if self.resolved.plan.trains_head else 0)
+        peaks = self.activities()
+        activities = sum(peaks) if workers_in_process > 1 else max(peaks)
+        # A state exists as the one before, the private copy, and its gradient; and in the cut, once more.
+        return PROCESS_BYTES + data + kept + 3 * state_bytes(job) + activities
+
+
+def forecast(resolved: Resolved, worker_of: Sequence[int], units: Sequence[int]) -> Forecast:
+    """Return the forecast of a run on workers with `units`, node n on worker ``worker_of[n]``."""
+    steps = tuple(static_steps(resolved.entry.steps, resolved.plan))
+    look_ahead = default_look_ahead(resolved.plan.nodes, resolved.plan.staleness)
+    timed = ideal(steps, lambda step: cost(resolved.job, step).seconds, lambda node: worker_of[node], units, look_ahead)
+    return Forecast(steps, tuple(timed), tuple(worker_of), tuple(units), resolved)
+
+
+def costs_of_nodes(resolved: Resolved) -> list[float]:
+    """Return each node's nominal seconds, for its placement."""
+    return node_costs(resolved.job, static_steps(resolved.entry.steps, resolved.plan), resolved.plan.nodes)
+
+
+def check_memory(forecast: Forecast, limit: int, workers_in_process: int) -> None:
+    """Raise BadInput if a worker process needs more than `limit` bytes; name the largest chapter that fits."""
+    need = forecast.memory(workers_in_process)
+    if need <= limit:
+        return
+    calendar = forecast.resolved.plan.calendar
+    activities = max(forecast.activities())
+    room = limit - (need - activities)
+    if calendar.by_visit or room <= 0:
+        remedy = "give more memory, or make data.chunk (--chunk) or the layers smaller"
+    else:
+        rows = calendar.rows_of(0) * room // activities
+        chapters = math.ceil(calendar.epochs * calendar.rows / max(rows, 1))
+        remedy = (
+            f"the largest chapter that fits has about {rows} rows: give at least {chapters} chapters (--chapters, now "
+            f"{calendar.chapters}), or more memory"
+        )
+    raise BadInput(f"memory: a worker needs about {need / GIB:.2f} GiB and has {limit / GIB:.2f} GiB; {remedy}")
+
+
+def text(forecast: Forecast, where: str, workers_in_process: int) -> str:
+    """Return the plan as lines for a terminal; `where` says where the data are."""
+    resolved = forecast.resolved
+    job, plan, dataset = resolved.job, resolved.plan, resolved.dataset
+    calendar, config = plan.calendar, resolved.config
+    kinds = Counter(step.name.partition("-")[0] for step in forecast.steps)
+    flops = sum(cost(job, step).flops for step in forecast.steps)
+    dynamic = "" if _complete(forecast) else " until the schedule's first decision"
+    lines = [
+        f"data       {dataset.name}: {dataset.train_rows} training rows in {calendar.chunks} chunks of "
+        f"{calendar.chunk}, {dataset.test_rows} test rows; {where}",
+        f"network    {'-'.join(str(width) for width in (job.fan_in, *job.widths))}, objective {job.objective}, "
+        f"negatives {job.negatives}, classifier {config.network.classifier}",
+        f"training   {calendar.epochs} epochs, batches of {calendar.batch}, {config.optimizer.name} at "
+        f"{config.optimizer.learning_rate:g}, seed {calendar.seed}",
+        f"schedule   {config.schedule.name}: {calendar.chapters} chapters, {plan.rounds} {plan.word}s, staleness "
+        f"{plan.staleness}, {plan.nodes} nodes on {len(forecast.units)} workers with {sum(forecast.units)} units",
+        f"steps      {len(forecast.steps)}{dynamic}: " + ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())),
+        f"products   {flops / 1e9:,.0f} GFLOP",
+        f"memory     about {forecast.memory(workers_in_process) / GIB:.2f} GiB for the fullest worker process, of it "
+        f"{max(forecast.activities()) / GIB:.2f} GiB activities",
+        f"ideal      {makespan(forecast.timed):,.1f} s at a nominal 100 GFLOP/s a unit: a speed-up of "
+        f"{forecast.speed_up:.2f} with {sum(forecast.units)} units; never above {forecast.bound:.2f} however many",
+    ]
+    if plan.nodes > math.ceil(forecast.bound):
+        lines.append(f"note       {plan.nodes} nodes are more than the bound of {forecast.bound:.2f} can keep busy")
+    return "\n".join(lines + _drawing(forecast))
+
+
+def _complete(forecast: Forecast) -> bool:
+    return bool(forecast.steps) and forecast.steps[-1].round == forecast.resolved.plan.rounds - 1
+
+
+def _drawing(forecast: Forecast, width: int = 72) -> list[str]:
+    """Return the first rounds of the ideal timeline, one line a node."""
+    plan = forecast.resolved.plan
+    shown = [one for one in forecast.timed if one.step.round < 2 * max(plan.nodes, 2)]
+    span = max((one.stop for one in shown), default=0.0)
+    if not span:
+        return []
+    lines = []
+    for node in range(plan.nodes):
+        row = ["."] * width
+        for one in shown:
+            if one.step.node == node and one.stop > one.start:
+                mark = {"train": str(one.step.layer % 10), "push": "p", "push_head": "p", "head": "h"}[one.step.kind]
+                for i in range(int(one.start / span * width), max(int(one.stop / span * width), 0)):
+                    row[i] = mark
+        lines.append(f"node {node:<5} {''.join(row)}")
+    return [f"the first {plan.word}s (digit: a layer trains, p: pushes, h: the head):", *lines]

@@ -1,0 +1,44 @@
+"""``python -m ffdask.predict RUN IMAGES``: a finished run's answers, as csv or json lines, with no cluster."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+
+from ffdask import cli, machine
+from ffdask.errors import BadInput
+from ffdask.images import read_images
+from ffdask.kernels import KERNELS
+from ffdask.run import open_run
+
+
+def main() -> None:
+    """Read the command line and print a line an image: its index, the label, and each class's score."""
+    parser = cli.parser("predict", "Predict the labels of images by a finished run, with no cluster.")
+    parser.add_argument("run", help="the run's folder")
+    parser.add_argument("images", help="a png, npy, npz or Zarr of uint8 images")
+    parser.add_argument("--classifier", help="softmax or goodness (default: the run's own)")
+    parser.add_argument("--format", choices=["csv", "jsonl"], default="csv", help="(default: csv)")
+    arguments = parser.parse_args()
+    network, recorded = open_run(arguments.run)
+    classifier = arguments.classifier or recorded["classifier"]
+    if classifier not in network.classifiers():
+        raise BadInput(f"--classifier: given {classifier!r}; this run has {', '.join(network.classifiers())}")
+    images = read_images(arguments.images, network.states[0].weights.shape[0])
+    machine.hold_one_thread()
+    scores = network.scores(images, classifier, KERNELS["numpy"], os.cpu_count() or 1)
+    labels = scores.argmax(axis=1)
+    if arguments.format == "jsonl":
+        for index, (label, row) in enumerate(zip(labels, scores, strict=True)):
+            print(json.dumps({"index": index, "label": int(label), "scores": [round(float(s), 6) for s in row]}))
+        return
+    writer = csv.writer(sys.stdout)
+    writer.writerow(["index", "label", *(f"score{label}" for label in range(network.classes))])
+    for index, (label, row) in enumerate(zip(labels, scores, strict=True)):
+        writer.writerow([index, int(label), *(f"{score:.6f}" for score in row)])
+
+
+if __name__ == "__main__":
+    cli.guarded(main)

@@ -1,0 +1,118 @@
+"""The ideal timeline of a schedule: list scheduling, each step as early as its needs and a free unit allow."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ffdask.schedules.steps import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A step and when it runs, in seconds from the start."""
+
+    step: Step
+    start: float
+    stop: float
+
+
+def ideal(
+    steps: Sequence[Step],
+    seconds: Callable[[Step], float],
+    worker_of: Callable[[int], int],
+    units: Sequence[int],
+    look_ahead: int | None = None,
+) -> list[Timed]:
+    """Return when each step would run with free transfers and no overhead.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+        In the schedule's order, which is their priority.
+    seconds : callable
+        Of a step on one unit.
+    worker_of : callable
+        Node -> number of its worker.
+    units : sequence of int
+        Steps that each worker does at a time.
+    look_ahead : int, optional
+        Rounds that may be in work at once; a step waits until the oldest unfinished round is that near.
+
+    Returns
+    -------
+    list of Timed
+        In the schedule's order.
+    """
+    index = {step.name: i for i, step in enumerate(steps)}
+    waiting = [len({need.step for need in step.needs.values()}) for step in steps]
+    readers: list[list[int]] = [[] for _ in steps]
+    left: dict[int, int] = {}
+    for i, step in enumerate(steps):
+        left[step.round] = left.get(step.round, 0) + 1
+        for name in {need.step for need in step.needs.values()}:
+            readers[index[name]].append(i)
+    rounds, oldest = sorted(left), 0
+    free, ready = list(units), [list[int]() for _ in units]
+    held: list[int] = []  # ready, but beyond the look-ahead
+    timed: dict[int, Timed] = {}
+    running: list[tuple[float, int]] = []
+    now = 0.0
+
+    def offer(i: int) -> None:
+        if look_ahead is not None and steps[i].round >= rounds[oldest] + look_ahead:
+            heapq.heappush(held, i)
+        else:
+            heapq.heappush(ready[worker_of(steps[i].node)], i)
+
+    for i, count in enumerate(waiting):
+        if not count:
+            offer(i)
+    while len(timed) < len(steps):
+        for worker, queue in enumerate(ready):
+            while queue and free[worker]:
+                i = heapq.heappop(queue)
+                free[worker] -= 1
+                timed[i] = Timed(steps[i], now, now + seconds(steps[i]))
+                heapq.heappush(running, (timed[i].stop, i))
+        if not running:
+            raise ValueError("the steps need one another in a circle")
+        now, i = heapq.heappop(running)
+        free[worker_of(steps[i].node)] += 1
+        left[steps[i].round] -= 1
+        while oldest < len(rounds) - 1 and not left[rounds[oldest]]:
+            oldest += 1
+        while held and look_ahead is not None and steps[held[0]].round < rounds[oldest] + look_ahead:
+            j = heapq.heappop(held)
+            heapq.heappush(ready[worker_of(steps[j].node)], j)
+        for j in readers[i]:
+            waiting[j] -= 1
+            if not waiting[j]:
+                offer(j)
+    # The last steps may still be running when the loop ends; their stops are known.
+    return [timed[i] for i in range(len(steps))]
+
+
+def makespan(timed: Sequence[Timed]) -> float:
+    """Return the seconds from the first start to the last stop; 0 for no steps."""
+    return max((one.stop for one in timed), default=0.0)
+
+
+def speed_up_bound(
+    steps: Sequence[Step], seconds: Callable[[Step], float], nodes: int, staleness: int, rounds: int
+) -> float:
+    """Return min(nodes, staleness + 1, all costs / the costliest layer's chain of train steps).
+
+    `rounds` is how many rounds lie between a row's visits: with at least staleness + 1 of them, staleness binds
+    nothing.
+    """
+    total = sum(seconds(step) for step in steps)
+    chains: dict[int, float] = {}
+    for step in steps:
+        if "state" in step.gives:
+            chains[step.layer] = chains.get(step.layer, 0.0) + seconds(step)
+    bounds = [float(nodes), total / max(chains.values())] if chains and max(chains.values()) else [float(nodes)]
+    if rounds < staleness + 1:
+        bounds.append(staleness + 1.0)
+    return min(bounds)

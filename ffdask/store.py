@@ -1,0 +1,218 @@
+"""A run on disk: its configuration, before the first step; its weights, history, summary and picture at the end.
+
+``run.zarr`` holds the configuration (attributes), ``weights/layer<l>/...``, ``weights/head/weights`` and ``history``
+(readable by `xarray.open_zarr`). Nothing in a run folder is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import shutil
+import uuid
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from ffdask.errors import BadInput
+from ffdask.layer import LayerState
+from ffdask.network import HeadState, Network, layers_read
+
+FORMAT = 1
+"""Of the run folder's layout; raised when it changes."""
+
+
+class RunFolder:
+    """A run's folder.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def zarr(self) -> Path:
+        """Return the path of the run's Zarr store."""
+        return self.path / "run.zarr"
+
+    def write_configuration(self, tables: Mapping[str, Any], resolved: Mapping[str, Any]) -> None:
+        """Write what is computed, as given (`tables`) and with nothing left open (`resolved`)."""
+        attributes = {"format": FORMAT, "configuration": dict(tables), "resolved": dict(resolved)}
+        zarr.create_group(str(self.zarr), attributes=attributes)
+
+    def write_network(self, network: Network) -> None:
+        """Write every layer's weights, biases, moments and running mean, and the head's."""
+        group = zarr.open_group(str(self.zarr)).create_group("weights")
+        group.attrs["classes"] = network.classes
+        group.attrs["layers"] = len(network.states)
+        named: dict[str, LayerState | HeadState] = {f"layer{i}": s for i, s in enumerate(network.states, start=1)}
+        if network.head:
+            named["head"] = network.head
+        for name, state in named.items():
+            part = group.create_group(name)
+            for key, array in state.arrays().items():
+                part.create_array(key, data=np.asarray(array))
+            if isinstance(state, LayerState):
+                part.attrs["steps"] = state.steps
+
+    def write_history(self, history: xr.Dataset) -> None:
+        """Write the history, for `xarray.open_zarr(folder / "run.zarr", group="history")`."""
+        history.to_zarr(self.zarr, group="history", mode="w", consolidated=False, zarr_format=3)
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write ``summary.json``: the figures of the run."""
+        (self.path / "summary.json").write_text(json.dumps(dict(summary), indent=2) + "\n")
+
+
+def prepare(out: str | None, overwrite: bool) -> RunFolder:
+    """Make the folder of a new run.
+
+    Parameters
+    ----------
+    out : str or None
+        The folder; None takes a fresh dated one under ``runs/``.
+    overwrite : bool
+        Whether a run folder that exists is replaced.
+
+    Raises
+    ------
+    BadInput
+        If the folder exists and may not be replaced (it is never replaced if it is not a run's), or cannot be written.
+    """
+    if out is None:
+        stamp = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
+        path = Path("runs") / stamp
+        for attempt in range(2, 1000):
+            if not path.exists():
+                break
+            path = Path("runs") / f"{stamp}-{attempt}"
+    else:
+        path = Path(out)
+    try:
+        if path.exists():
+            _refuse(path, overwrite)
+            if any(path.iterdir()):
+                shutil.rmtree(path)
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".probe-{uuid.uuid4().hex}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise BadInput(
+            f"run.out (--out): given {path}, which cannot be written ({error.strerror}); give a folder that can"
+        ) from None
+    return RunFolder(path)
+
+
+def _refuse(path: Path, overwrite: bool) -> None:
+    """Raise BadInput if `path` may not become a new run's folder."""
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    if not (path / "run.zarr").is_dir():
+        raise BadInput(f"run.out (--out): given {path}, which exists and is no run folder; give another one")
+    if not overwrite:
+        raise BadInput(
+            f"run.out (--out): given {path}, which holds a run; give another folder, or --overwrite to replace it"
+        )
+
+
+def check_out(out: str | None, overwrite: bool) -> None:
+    """Raise BadInput if `prepare` would refuse; nothing is made or removed."""
+    path = Path(out) if out is not None else Path("runs")
+    if out is not None and path.exists():
+        _refuse(path, overwrite)
+    above = path
+    while not above.exists():
+        above = above.parent
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise BadInput(f"run.out (--out): given {path}, but {above} cannot be written; give a folder that can")
+
+
+def open_network(path: str | Path) -> tuple[Network, dict[str, Any]]:
+    """Open a finished run.
+
+    Parameters
+    ----------
+    path : path
+        The run's folder.
+
+    Returns
+    -------
+    network : Network
+    resolved : dict
+        The recorded configuration with nothing left open, with the dataset's identity.
+
+    Raises
+    ------
+    BadInput
+        If the folder is no run's, or the run did not end, or an array does not fit the others.
+    """
+    store = Path(path) / "run.zarr"
+    if not store.is_dir():
+        raise BadInput(f"run folder: given {path}, which has no run.zarr; give the folder that a run left")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            root: Any = zarr.open_group(str(store), mode="r")
+            resolved: dict[str, Any] = dict(root.attrs["resolved"])
+            if "weights" not in root:
+                raise BadInput(f"run folder: given {path}, whose run has not ended: there are no weights in it")
+            group = root["weights"]
+            count, classes = int(group.attrs["layers"]), int(group.attrs["classes"])
+            states = tuple(_layer(group[f"layer{i}"]) for i in range(1, count + 1))
+            head = _head(group["head"]) if "head" in group else None
+    except BadInput:
+        raise
+    except Exception as error:
+        raise BadInput(f"run folder: given {path}, which cannot be read: {type(error).__name__}: {error}") from None
+    _check_fit(path, states, head, classes)
+    return Network(states, head, classes), resolved
+
+
+def _array(group: Any, name: str) -> np.ndarray:
+    array = group[name]
+    if array.dtype != np.float32 or array.nbytes > 2**34:
+        raise ValueError(f"{name} is {array.dtype} of {array.nbytes} bytes")
+    values = np.asarray(array[...])
+    values.setflags(write=False)
+    return values
+
+
+def _layer(group: Any) -> LayerState:
+    moments = tuple(_array(group, f"moment{i}") for i in range(sum(name.startswith("moment") for name in group)))
+    weights, bias, running_mean = (_array(group, name) for name in ("weights", "bias", "running_mean"))
+    return LayerState(weights, bias, moments, running_mean, int(group.attrs["steps"]))
+
+
+def _head(group: Any) -> HeadState:
+    return HeadState(_array(group, "weights"), _array(group, "moment"))
+
+
+def _check_fit(path: str | Path, states: tuple[LayerState, ...], head: HeadState | None, classes: int) -> None:
+    fan_in = states[0].weights.shape[0] if states else 0
+    for number, state in enumerate(states, start=1):
+        if state.weights.ndim != 2 or state.weights.shape[0] != fan_in or state.bias.shape != state.weights.shape[1:]:
+            raise BadInput(f"run folder: given {path}, where layer {number}'s shapes do not fit")
+        fan_in = state.weights.shape[1]
+    if head is not None:
+        rows = sum(states[layer - 1].weights.shape[1] for layer in layers_read(len(states)))
+        if head.weights.shape != (rows, classes):
+            raise BadInput(f"run folder: given {path}, where the head's shape does not fit the layers")
+
+
+def recorded_digest(path: str | Path) -> str | None:
+    """Return the digest of the weights as the run's summary has it; None where there is none."""
+    try:
+        summary = json.loads((Path(path) / "summary.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return summary.get("weights_sha256") if isinstance(summary, dict) else None

@@ -1,0 +1,83 @@
+"""Records of steps -> how busy the workers were, and a picture. No Dask: a step returns its start and stop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+Record = dict[str, Any]
+
+COLOURS = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377", "#44bb99", "#ffaabb")
+"""Of the layers, in turn; the head and the rest have greys of their own."""
+
+
+def training_seconds(records: Sequence[Record]) -> float:
+    """Return the seconds from the first training step's start to the last state's end."""
+    states = [record for record in records if record["kind"] in ("train", "head")]
+    if not states:
+        return 0.0
+    return float(max(record["stop"] for record in states) - min(record["start"] for record in states))
+
+
+def busy_seconds(records: Sequence[Record]) -> float:
+    """Return the seconds inside steps' own computing, evaluation left out; waiting is not busy."""
+    return float(sum(record["stop"] - record["start"] for record in records if record["kind"] != "evaluate"))
+
+
+def utilization(records: Sequence[Record], units: int) -> float:
+    """Return busy seconds over compute units times training seconds."""
+    seconds = training_seconds(records)
+    return busy_seconds(records) / (units * seconds) if seconds else 0.0
+
+
+def overlap(records: Sequence[Record], one: int, other: int) -> float:
+    """Return for how many seconds train steps of layer `one` and of layer `other` ran at the same time."""
+    first, second = (
+        sorted((r["start"], r["stop"]) for r in records if r["kind"] == "train" and r["layer"] == layer)
+        for layer in (one, other)
+    )
+    return float(sum(max(0.0, min(b, d) - max(a, c)) for a, b in first for c, d in second))
+
+
+def draw(records: Sequence[Record], path: Path, title: str) -> None:
+    """Draw the timeline: one row a node, one bar a step, coloured by layer; write it to `path` (png, svg or pdf)."""
+    nodes = sorted({record["node"] for record in records})
+    figure = Figure(figsize=(12, 1.4 + 0.6 * len(nodes)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    origin = min((record["start"] for record in records), default=0.0)
+    shown: dict[str, str] = {}
+    for node in nodes:
+        mine = [record for record in records if record["node"] == node]
+        bars = [(record["start"] - origin, record["stop"] - record["start"]) for record in mine]
+        colours = []
+        for record in mine:
+            name, colour = _look(record)
+            shown[name] = colour
+            colours.append(colour)
+        axes.broken_barh(bars, (nodes.index(node) - 0.4, 0.8), facecolors=colours, edgecolor="white", linewidth=0.2)
+    axes.set_yticks(range(len(nodes)), [f"node {node}" for node in nodes])
+    axes.invert_yaxis()
+    axes.set_xlabel("seconds")
+    axes.set_title(title, loc="left", fontsize=10)
+    handles = [Patch(color=shown[name], label=name) for name in sorted(shown)]
+    figure.legend(handles=handles, loc="outside right upper", fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def _look(record: Record) -> tuple[str, str]:
+    """Return a step's name in the legend and its colour: a layer's push is a paler shade of its train."""
+    if record["kind"] in ("train", "push"):
+        colour = COLOURS[(record["layer"] - 1) % len(COLOURS)]
+        return f"layer {record['layer']} {record['kind']}", colour if record["kind"] == "train" else colour + "88"
+    return {
+        "head": ("head", "#222222"),
+        "push_head": ("head push", "#888888"),
+        "negatives": ("negatives", "#dd8800"),
+        "evaluate": ("evaluation", "#bbbbbb"),
+    }.get(record["kind"], (record["kind"], "#bbbbbb"))

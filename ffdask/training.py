@@ -1,0 +1,166 @@
+"""The run: draws steps from the schedule as it goes, submits them, listens, cuts the graph, gathers the end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from distributed import Future, as_completed
+
+from ffdask.errors import Diverged, RunFailed
+from ffdask.graph import Graph
+from ffdask.network import Network
+from ffdask.schedules.steps import Await, Checker, Schedule, Step
+
+Record = dict[str, Any]
+
+
+@dataclass
+class Training:
+    """One run of a schedule through a graph.
+
+    Attributes
+    ----------
+    graph : Graph
+    steps : Schedule
+        The schedule's generator.
+    look_ahead : int
+        Rounds, from the oldest unfinished one, whose steps may be submitted: deep enough that no worker waits for
+        the client, bounded so that memory is.
+    on_record : callable
+        Called with each step's record as it comes.
+    """
+
+    graph: Graph
+    steps: Schedule
+    look_ahead: int
+    on_record: Callable[[Record], None]
+    records: dict[str, Record] = field(default_factory=dict)
+    _parked: list[tuple[int, Step]] = field(default_factory=list)
+    _unfinished: dict[int, int] = field(default_factory=dict)
+    _flying: dict[Future, Step] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._checker = Checker(self.graph.plan)
+        self._answer: dict[str, Record] | None = None
+        self._drawn: Step | Await | None = None
+        self._exhausted = False
+        self._order = 0
+
+    def run(self) -> Network:
+        """Run the schedule to its end; return the trained network.
+
+        Raises
+        ------
+        Diverged
+            When a loss is no longer finite: the message names the step.
+        RunFailed
+            When a step fails: the message names it and says why.
+        BadInput
+            When the schedule yields a step that it must not.
+        """
+        finished = as_completed(with_results=True, raise_errors=False)
+        try:
+            self._pump(finished)
+            while self._flying:
+                future, result = next(finished)
+                step = self._flying.pop(future)
+                self._finish(step, future, result)
+                # The loop variables would keep this result alive through the next wait.
+                del future, result
+                self._pump(finished)
+            if self._parked or not self._exhausted:
+                waiting = self._parked[0][1].name if self._parked else "the schedule"
+                raise RunFailed(f"{waiting} waits for what no step in work will give")
+        except BaseException:
+            self.graph.client.cancel(list(self._flying), force=True)
+            raise
+        return self._network()
+
+    def _pump(self, finished: Any) -> None:
+        """Submit every step whose inputs can be named, drawing from the schedule as far as the look-ahead allows."""
+        waiting, self._parked = self._parked, []
+        for order, parked in waiting:
+            self._submit_or_park(order, parked, finished)
+        while (step := self._draw()) is not None:
+            # A parked step still has its inputs to name: nothing that it may read is forgotten before.
+            self.graph.ledger.open_round(min([step.round, *(behind.round for _, behind in self._parked)]))
+            self._unfinished[step.round] = self._unfinished.get(step.round, 0) + 1
+            self._order += 1
+            self._submit_or_park(self._order, step, finished)
+
+    def _submit_or_park(self, order: int, step: Step, finished: Any) -> None:
+        if self.graph.ready(step):
+            future = self.graph.submit(step, order)
+            self._flying[future] = step
+            finished.add(future)
+        else:
+            self._parked.append((order, step))
+
+    def _draw(self) -> Step | None:
+        """Return the schedule's next step, or None if it has ended, awaits records, or is beyond the look-ahead."""
+        while not self._exhausted:
+            if self._drawn is None:
+                try:
+                    # A generator's first value takes None, which is what there is before any answer.
+                    self._drawn = self.steps.send(self._answer)  # type: ignore[arg-type]
+                except StopIteration:
+                    self._exhausted = True
+                    break
+                self._answer = None
+            drawn = self._drawn
+            if isinstance(drawn, Step):
+                if drawn.round >= min(self._unfinished, default=drawn.round) + self.look_ahead:
+                    break
+                self._drawn = None
+                self._checker.see(drawn)
+                return drawn
+            if not all(name in self.records for name in drawn.steps):
+                break
+            self._answer = {name: self.records[name] for name in drawn.steps}
+            self._drawn = None
+        return None
+
+    def _finish(self, step: Step, future: Future, result: Any) -> None:
+        if future.status != "finished":
+            raise self._failure(step, future, result)
+        loss = result.get("loss", 0.0)
+        if not math.isfinite(loss):
+            what = f"layer {step.layer}" if step.layer else "the head"
+            raise Diverged(
+                f"{what} in {step.word} {step.round}: the loss is {loss}; try a smaller learning rate "
+                f"(--learning-rate, now {self.graph.job.optimizer.learning_rate:g})"
+            )
+        self.records[step.name] = result
+        self._unfinished[step.round] -= 1
+        if not self._unfinished[step.round]:
+            del self._unfinished[step.round]
+        if "state" in step.gives and self.graph.cuts(step.round):
+            self.graph.cut(step)
+        self.on_record(result)
+
+    def _failure(self, step: Step, future: Future, result: Any) -> RunFailed:
+        if future.status == "cancelled":
+            return RunFailed(f"step {step.name} was cancelled: its inputs were lost, or somebody cancelled it")
+        error = result[1] if isinstance(result, tuple) else result
+        failure = RunFailed(f"step {step.name} failed: {type(error).__name__}: {error}")
+        if isinstance(error, BaseException):
+            failure.__cause__ = error
+        return failure
+
+    def _network(self) -> Network:
+        newest, plan = self.graph.ledger.newest, self.graph.plan
+        layers = [*range(1, plan.layers + 1), *([0] if plan.trains_head else [])]
+        missing = [layer for layer in layers if layer not in newest]
+        if missing:
+            raise RunFailed(f"the schedule ended without training {_named(missing)}")
+        outcomes = self.graph.client.gather([self.graph.picked(newest[layer], "state") for layer in layers])
+        states = [outcome["state"] for outcome in outcomes]
+        head = states[plan.layers] if plan.trains_head else None
+        return Network(tuple(states[: plan.layers]), head, self.graph.job.classes)
+
+
+def _named(layers: Sequence[int]) -> str:
+    return ", ".join(f"layer {layer}" if layer else "the head" for layer in layers)
