@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from distributed import Client, Future
 
 from ffdask import datasets, machine
@@ -54,7 +55,8 @@ def run_step(
     Raises
     ------
     RunFailed
-        If BLAS uses more than one thread here, so that the bits would depend on this worker.
+        With the step's name, if it fails; or if BLAS uses more than one thread here, so that the bits would depend on
+        this worker.
     """
     threads = machine.blas_threads()
     if threads != 1:
@@ -62,7 +64,13 @@ def run_step(
     inputs = {role: outcomes[role][piece] for role, piece in pieces.items()}
     data = _sent(chunks) if chunks is not None else _read(job, dataset)
     started, clock = time.time(), time.perf_counter()
-    outcome = perform(job, step, inputs, data)
+    try:
+        # A loss that is no longer finite is noticed in the record, and ends the run with a message.
+        with np.errstate(all="ignore"):
+            outcome = perform(job, step, inputs, data)
+    except Exception as error:
+        # Named here: the steps that wait for this one fail with the same exception, and may be heard of first.
+        raise RunFailed(f"step {step.name} failed on worker {worker}: {type(error).__name__}: {error}") from error
     outcome["record"] = {
         "name": step.name,
         "kind": step.kind,
@@ -154,21 +162,27 @@ class Graph:
         self.ledger: Ledger[Placed] = Ledger(plan)
         self._sent: dict[int, Future] = {}
 
-    def cuts(self, round_: int) -> bool:
-        """Return whether the graph is cut after a round."""
-        return (round_ + 1) % self.cut_every == 0
+    def cuts(self, step: Step) -> list[str]:
+        """Return the pieces of a step behind which the graph is cut.
+
+        States at every `cut_every`-th round; probabilities always: what is drawn from them would otherwise tie each
+        chapter to those an epoch before, past any cut of the states.
+        """
+        pieces = ["state"] if "state" in step.gives and (step.round + 1) % self.cut_every == 0 else []
+        if "probabilities" in step.gives and self.plan.reads_probabilities:
+            pieces.append("probabilities")
+        return pieces
 
     def ready(self, step: Step) -> bool:
         """Return whether every input of a step is there to be named.
 
-        A state from a round at which the graph is cut is there for later rounds only once it has been cut.
+        A piece behind which the graph is cut is there for later rounds only once it has been cut.
         """
         for need in step.needs.values():
             placed = self.ledger.get(need)
             if placed is None:
                 return False
-            later = need.piece == "state" and step.round > placed.step.round
-            if later and self.cuts(placed.step.round) and not placed.cut:
+            if step.round > placed.step.round and not placed.cut and need.piece in self.cuts(placed.step):
                 return False
         return True
 
@@ -213,20 +227,18 @@ class Graph:
         return placed.picked[piece]
 
     def cut(self, step: Step) -> None:
-        """Cut the graph behind a finished step: its state and, behind a head, all probabilities until then.
+        """Cut the graph behind a finished step, where it is to be cut.
 
         A scheduler keeps every ancestor of a live result, for ever, and runs the whole chain again when one is lost.
         So the pieces come here, and tasks without ancestors hand them out again: later steps' ancestry begins there.
         """
-        placed = [(need, found) for need, found in self.ledger.kept() if not found.cut and _cut_with(step, need)]
-        values = self.client.gather([self.picked(found, need.piece) for need, found in placed])
-        for (need, found), value in zip(placed, values, strict=True):
-            self._load(found, need.piece, value)
-
-    def _load(self, placed: Placed, piece: str, value: Outcome) -> None:
-        future = self._helper(given, value, slot=placed.slot, key=f"load_{piece}-{placed.step.name}")
-        layer = placed.step.layer if piece == "state" else None
-        self.ledger.replace(Need(placed.step.name, piece), layer, Placed(placed.step, placed.slot, future, cut=True))
+        needs = [Need(step.name, piece) for piece in self.cuts(step)]
+        found = [(need, placed) for need in needs if (placed := self.ledger.get(need)) is not None]
+        values = self.client.gather([self.picked(placed, need.piece) for need, placed in found])
+        for (need, placed), value in zip(found, values, strict=True):
+            key = f"load_{need.piece}-{step.name}"
+            loaded = Placed(step, placed.slot, self._helper(given, value, slot=placed.slot, key=key), cut=True)
+            self.ledger.replace(need, step.layer if need.piece == "state" else None, loaded)
 
     def _rows(self, step: Step, slot: Slot) -> dict[int, Future] | None:
         """Return the futures of the rows that a step reads, where they are sent; each is sent once."""
@@ -244,8 +256,3 @@ class Graph:
         return self.client.submit(
             function, *args, key=f"{key}-{self.run}", resources={slot.resource: 0}, priority=HELPERS_FIRST, pure=False
         )
-
-
-def _cut_with(step: Step, need: Need) -> bool:
-    """Return whether a piece is cut when `step` has finished."""
-    return need == Need(step.name, "state") or (step.kind == "head" and need.piece == "probabilities")

@@ -61,7 +61,7 @@ class Training:
         BadInput
             When the schedule yields a step that it must not.
         """
-        finished = as_completed(with_results=True, raise_errors=False)
+        finished = as_completed(loop=self.graph.client.loop, with_results=True, raise_errors=False)
         try:
             self._pump(finished)
             while self._flying:
@@ -137,14 +137,15 @@ class Training:
         self._unfinished[step.round] -= 1
         if not self._unfinished[step.round]:
             del self._unfinished[step.round]
-        if "state" in step.gives and self.graph.cuts(step.round):
-            self.graph.cut(step)
+        self.graph.cut(step)
         self.on_record(result)
 
     def _failure(self, step: Step, future: Future, result: Any) -> RunFailed:
         if future.status == "cancelled":
             return RunFailed(f"step {step.name} was cancelled: its inputs were lost, or somebody cancelled it")
         error = result[1] if isinstance(result, tuple) else result
+        if isinstance(error, RunFailed):
+            return error
         failure = RunFailed(f"step {step.name} failed: {type(error).__name__}: {error}")
         if isinstance(error, BaseException):
             failure.__cause__ = error

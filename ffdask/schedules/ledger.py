@@ -40,10 +40,6 @@ class Ledger(Generic[T]):
                 self.newest[layer] = value
             self._kept[need] = (self._kept[need][0], value)
 
-    def kept(self) -> list[tuple[Need, T]]:
-        """Return all that is kept now."""
-        return [(need, value) for need, (_, value) in self._kept.items()]
-
     def open_round(self, round_: int) -> None:
         """Forget every piece that no step of `round_` or later may read."""
         gone = [need for need, (kept, _) in self._kept.items() if kept + self.plan.reach(need.piece) < round_]

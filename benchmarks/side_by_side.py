@@ -1,0 +1,67 @@
+"""What the benchmarks share: one whole run as a process of its own, the machine's line, a table, JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """Return a parser with the flags that every benchmark takes."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    return parser
+
+
+def train(*flags: str) -> dict[str, Any]:
+    """Run ``python -m ffdask.train`` with `flags`, BLAS left to itself; return its summary."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("OPENBLAS_")}
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        command = [sys.executable, "-m", "ffdask.train", "--quiet", "--out", str(out), *flags]
+        subprocess.run(command, check=True, env=environment)
+        summary: dict[str, Any] = json.loads((out / "summary.json").read_text())
+    return summary
+
+
+def where(summary: dict[str, Any]) -> str:
+    """Return the commit, the machine and the versions, in a line."""
+    root = Path(__file__).parent
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True)
+    dirty = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True).stdout.strip()
+    print_ = summary["fingerprint"]
+    return (
+        f"commit {commit.stdout.strip() or 'unknown'}{' with changes' if dirty else ''}; {print_['processor']}, "
+        f"{os.cpu_count()} cores, {platform.system()}; {print_['blas']}; Python {print_['python']}, "
+        f"distributed {print_['distributed']}"
+    )
+
+
+def median(values: list[float]) -> float:
+    """Return the median."""
+    return statistics.median(values)
+
+
+def show(title: str, columns: list[str], rows: list[list[Any]], note: str, to: Path | None) -> None:
+    """Print a table and its note; write both as JSON where a file is named."""
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column, justify="left" if column == columns[0] else "right")
+    for row in rows:
+        table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row))
+    Console(width=120).print(table)
+    print(note)
+    if to is not None:
+        figures = [dict(zip(columns, row, strict=True)) for row in rows]
+        to.write_text(json.dumps({"title": title, "rows": figures, "note": note}, indent=2) + "\n")

@@ -1,0 +1,61 @@
+"""Each schedule with one and with two workers of one compute thread each, alternating, beside its plan's ideal.
+
+python benchmarks/speedup.py --epochs 2 --repeats 3
+"""
+
+from __future__ import annotations
+
+from side_by_side import arguments, median, show, train, where
+
+from ffdask import datasets
+from ffdask.cluster import Slot
+from ffdask.config import load
+from ffdask.run import place
+
+
+def ideal_speed_up(keys: dict[str, object]) -> float:
+    """Return the ideal speed-up of two workers over one, by the cost model."""
+    config = load(None, keys)
+    dataset = datasets.obtain(config.data.dataset)
+    workers = [Slot("", f"worker{index}", 1) for index in range(2)]
+    return place(config.resolve(dataset, 2), workers)[1].speed_up
+
+
+def main() -> None:
+    parser = arguments(__doc__.partition("\n")[0])
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--chapters", type=int, default=8)
+    parser.add_argument("--layers", default="1000,1000,1000")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--together", action="store_true", help="one worker with two units in place of two workers")
+    parser.add_argument("--processes", action="store_true", help="workers are processes")
+    given = parser.parse_args()
+    names = ("sequential", "all-layers", "streaming")
+    seconds: dict[tuple[str, int], list[float]] = {(name, units): [] for name in names for units in (1, 2)}
+    busy: dict[str, list[float]] = {name: [] for name in names}
+    last = {}
+    for _ in range(given.repeats):
+        for name in names:
+            for units in (1, 2):
+                flags = ["--schedule", name, "--epochs", str(given.epochs), "--chapters", str(given.chapters)]
+                workers = 1 if given.together else units
+                flags += ["--layers", given.layers, "--workers", str(workers), "--units", str(units), "--nodes"]
+                flags += [{"sequential": "1", "all-layers": "2", "streaming": str(given.layers.count(",") + 1)}[name]]
+                last = train(*flags, *(["--processes"] if given.processes else []))
+                seconds[name, units].append(last["train_seconds"])
+                if units == 2:
+                    busy[name].append(last["utilization"])
+    rows = []
+    for name in names:
+        one, two = median(seconds[name, 1]), median(seconds[name, 2])
+        keys = {"schedule.name": name, "training.epochs": given.epochs, "schedule.chapters": given.chapters}
+        keys["network.layers"] = [int(width) for width in given.layers.split(",")]
+        ratio = median([a / b for a, b in zip(seconds[name, 1], seconds[name, 2], strict=True)])
+        rows.append([name, one, two, ratio, ideal_speed_up(keys), median(busy[name])])
+    columns = ["schedule", "1 worker, s", "2 workers, s", "speed-up", "ideal of 2 workers", "busy of 2"]
+    title = f"{given.layers}, {given.epochs} epochs, {given.chapters} chapters, medians of {given.repeats}"
+    show(title, columns, rows, where(last), given.json)
+
+
+if __name__ == "__main__":
+    main()

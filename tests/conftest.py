@@ -1,0 +1,90 @@
+"""What the tests of the outer rooms share: an own cache, tiny data, and the command lines run in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ffdask import cli, datasets
+
+SMALL = {
+    "data.chunk": 100,
+    "network.layers": [20, 30],
+    "training.epochs": 1,
+    "training.batch_size": 20,
+    "cluster.units": 2,
+}
+"""Keys of a run that takes a fraction of a second."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command line left: its exit code and its two streams."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(autouse=True)
+def own_cache(request, tmp_path_factory, monkeypatch):
+    """Keep every test but the whole runs away from the user's cache."""
+    if request.node.get_closest_marker("whole") is None:
+        monkeypatch.setenv("FFDASK_CACHE", str(tmp_path_factory.mktemp("cache") / "cache"))
+
+
+@pytest.fixture
+def command():
+    """Run ``python -m ffdask.<name>`` in this process."""
+    return _command
+
+
+def _command(name: str, *arguments: object) -> Said:
+    module, argv = importlib.import_module(f"ffdask.{name}"), sys.argv
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    sys.argv = [f"ffdask.{name}", *map(str, arguments)]
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                cli.guarded(module.main)
+            except SystemExit as exit_:
+                code = exit_.code if isinstance(exit_.code, int) else int(bool(exit_.code))
+    finally:
+        sys.argv = argv
+    return Said(code, out.getvalue(), err.getvalue())
+
+
+def make_store(path: Path, rows: int = 300, side: int = 6, **instead: object) -> Path:
+    """Write a data set of noise: `rows` training and 50 test images of `side` x `side`."""
+    rng = np.random.default_rng(0)
+    arrays = {
+        "train_images": rng.integers(0, 256, (rows, side, side)),
+        "train_labels": rng.integers(0, 10, rows),
+        "test_images": rng.integers(0, 256, (50, side, side)),
+        "test_labels": rng.integers(0, 10, 50),
+    }
+    datasets.write_store(path, "tiny", "noise", **(arrays | instead))  # type: ignore[arg-type]
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Path:
+    """A tiny Zarr data set; read only."""
+    return make_store(tmp_path_factory.mktemp("data") / "tiny.zarr")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, tiny):
+    """A finished run on `tiny`; its folder is read only, copy it to change it."""
+    import ffdask
+
+    out = tmp_path_factory.mktemp("finished") / "run"
+    return ffdask.fit(ffdask.load(None, SMALL | {"data.dataset": str(tiny), "run.out": str(out)}))

@@ -1,0 +1,67 @@
+"""The mathematics written for the eye: rows built pixel by pixel, float64, one row at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+def normalised(row: Array) -> Array:
+    return row / (math.sqrt(sum(value * value for value in row) / len(row)) + 1e-8)
+
+
+def row(image: Array, label: int | None, classes: int) -> Array:
+    """One input of layer one: pixels, the label (None: an equal share of each) in the first of them, normalised."""
+    values = [int(pixel) / 255 for pixel in image.ravel()]
+    for place in range(classes):
+        values[place] = 1 / classes if label is None else float(place == label)
+    return normalised(np.array(values))
+
+
+def rows(images: Array, labels: Sequence[int] | Array | None, classes: int) -> Array:
+    chosen = [None] * len(images) if labels is None else [int(label) for label in labels]
+    return np.array([row(image, label, classes) for image, label in zip(images, chosen, strict=True)])
+
+
+def relu(z: Array) -> Array:
+    return np.where(z > 0, z, 0.0)
+
+
+def climb(x: Array, states: Sequence[Any]) -> Iterator[tuple[Array, float]]:
+    """The normalised activity and the goodness of each layer, for one row that layer one takes."""
+    for state in states:
+        y = relu(x @ state.weights + state.bias)
+        x = normalised(y)
+        yield x, sum(value * value for value in y)
+
+
+def softplus(value: float) -> float:
+    return max(value, 0.0) + math.log1p(math.exp(-abs(value)))
+
+
+def softmax(logits: Array) -> Array:
+    powers = [math.exp(logit - max(logits)) for logit in logits]
+    return np.array([power / sum(powers) for power in powers])
+
+
+def slopes(function: Callable[[Array], float], at: Array, step: float = 1e-6) -> Array:
+    """Central finite differences of `function` by every element of `at`."""
+    found = np.empty(at.shape)
+    for index in np.ndindex(at.shape):
+        up, down = at.copy(), at.copy()
+        up[index] += step
+        down[index] -= step
+        found[index] = (function(up) - function(down)) / (2 * step)
+    return found
+
+
+def images(generator: np.random.Generator, n: int, side: int = 4) -> Array:
+    """Random uint8 images, a third of their pixels black as in digits."""
+    pixels = generator.integers(0, 256, (n, side, side), dtype=np.uint8)
+    pixels[generator.random(pixels.shape) < 1 / 3] = 0
+    return pixels

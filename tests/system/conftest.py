@@ -1,0 +1,105 @@
+"""Tiny data, and clusters that somebody else started."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from ffdask.config import load
+from ffdask.datasets import forget, write_store
+from ffdask.run import fit
+
+
+def rows(n, seed, side=8):
+    """Images whose bright pixel tells the class."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 10, n).astype(np.uint8)
+    images = random.integers(0, 60, (n, side, side)).astype(np.uint8)
+    images[np.arange(n), 2 + labels // 5, labels % 5] = 255
+    return images, labels
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A data set of 600 + 200 rows in a Zarr store."""
+    path = tmp_path_factory.mktemp("data") / "tiny.zarr"
+    return write_store(path, "tiny", "made by the tests", *rows(600, 1), *rows(200, 2))
+
+
+@pytest.fixture
+def train(tiny, tmp_path):
+    """Train on the tiny data by ``table__key=value``; each run in a folder of its own."""
+    count = iter(range(1000))
+
+    def go(client=None, say=lambda line: None, watchers=(), **changed):
+        keys = {
+            "data.dataset": tiny.path,
+            "data.chunk": 100,
+            "network.layers": [24, 32, 16],
+            "training.epochs": 3,
+            "training.batch_size": 20,
+            "schedule.chapters": 6,
+            "run.out": str(tmp_path / f"run{next(count)}"),
+        } | {key.replace("__", "."): value for key, value in changed.items()}
+        return fit(load(None, keys), client=client, say=say, watchers=watchers)
+
+    return go
+
+
+@contextlib.contextmanager
+def outside_cluster(folder, workers=2, nthreads=2, extra=(), cache=None):
+    """Run `dask scheduler` and `dask worker` processes, each worker in a folder of its own; yield the address."""
+    environment = os.environ | {"FFDASK_CACHE": str(cache or folder / "cache-of-workers")}
+    dask = [sys.executable, "-m", "dask"]
+    started = []
+    address_file = folder / "scheduler.json"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    try:
+        command = [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0"]
+        started.append(subprocess.Popen([*command, "--scheduler-file", str(address_file)], cwd=folder, **quiet))
+        deadline = time.monotonic() + 60
+        while not address_file.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        address = json.loads(address_file.read_text())["address"]
+        for index in range(workers):
+            own = folder / f"worker{index}"
+            own.mkdir()
+            options = ["--nthreads", str(nthreads), "--no-dashboard", "--host", "127.0.0.1", *extra]
+            command = [*dask, "worker", address, *options]
+            started.append(subprocess.Popen(command, cwd=own, env=environment, **quiet))
+        yield address
+    finally:
+        for process in reversed(started):
+            process.terminate()
+        for process in started:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(autouse=True)
+def _fresh_data():
+    yield
+    forget()
+
+
+def command(*arguments, cwd, timeout=120, **environment):
+    """Run ``python -m ffdask.<...>`` as a user would; return the finished process."""
+    env = os.environ | {key: str(value) for key, value in environment.items()}
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout
+    )
+
+
+def run_folder(output):
+    """The run folder that a closing line names."""
+    return re.search(r"busy: (\S+)$", output.strip()).group(1)

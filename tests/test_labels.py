@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import numpy as np
+import plain
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ffdask.kernels import reference
+from ffdask.labels import Overlaid, Pixels
+
+quick = settings(deadline=None, max_examples=40)
+F64 = np.dtype(np.float64)
+
+
+def minibatch(seed: int, n: int, side: int, classes: int, width: int):
+    rng = np.random.default_rng([seed, n, side, classes, width])
+    labels = rng.integers(0, classes, n).astype(np.uint8)
+    wrong = ((labels + rng.integers(1, classes, n)) % classes).astype(np.uint8)
+    return plain.images(rng, n, side), labels, wrong, rng.standard_normal((side * side, width))
+
+
+cases = st.builds(
+    lambda seed, n, side, classes, width: (*minibatch(seed, n, side, classes, width), classes),
+    st.integers(0, 10**6),
+    st.integers(1, 5),
+    st.integers(4, 7),
+    st.integers(2, 10),
+    st.integers(1, 5),
+)
+
+
+def test_pixels_are_scaled_and_the_labels_place_is_cleared():
+    images = np.arange(32, dtype=np.uint8).reshape(2, 4, 4) * 8
+    images.setflags(write=False)
+    pixels = Pixels.of(images, 3, F64)
+    expected = images.reshape(2, 16) / 255
+    assert pixels.values[:, :3].tolist() == [[0.0] * 3] * 2
+    np.testing.assert_allclose(pixels.values[:, 3:], expected[:, 3:], rtol=1e-15)
+    np.testing.assert_allclose(pixels.squares, (expected[:, 3:] ** 2).sum(axis=1), rtol=1e-12)
+    np.testing.assert_array_equal(Pixels.of(images.reshape(2, 16), 3, F64).values, pixels.values)
+    assert Pixels.of(images, 3, np.dtype(np.float32)).values.dtype == np.float32
+
+
+@quick
+@given(cases)
+def test_positive_and_negative_rows_are_the_plain_product(case):
+    images, labels, wrong, weights, classes = case
+    pixels = Pixels.of(images, classes, F64)
+    z, product = Overlaid(pixels, np.concatenate([labels, wrong])).preactivations(weights, reference)
+    n = len(images)
+    np.testing.assert_allclose(z[:n], plain.rows(images, labels, classes) @ weights, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(z[n:], plain.rows(images, wrong, classes) @ weights, rtol=1e-9, atol=1e-9)
+    np.testing.assert_array_equal(product, pixels.product(weights, reference))
+
+
+@quick
+@given(cases)
+def test_labelled_rows_are_the_plain_product(case):
+    images, labels, _, weights, classes = case
+    pixels = Pixels.of(images, classes, F64)
+    product = pixels.product(weights, reference)
+    product.setflags(write=False)
+    z = pixels.labelled(product, weights, labels, reference)
+    np.testing.assert_allclose(z, plain.rows(images, labels, classes) @ weights, rtol=1e-9, atol=1e-9)
+
+
+@quick
+@given(cases)
+def test_neutral_rows_are_the_plain_product_with_an_equal_share_of_each_label(case):
+    images, _, _, weights, classes = case
+    pixels = Pixels.of(images, classes, F64)
+    product = pixels.product(weights, reference)
+    product.setflags(write=False)
+    z = pixels.neutral(product, weights, reference)
+    np.testing.assert_allclose(z, plain.rows(images, None, classes) @ weights, rtol=1e-9, atol=1e-9)
+
+
+def test_the_three_kinds_at_the_size_of_mnist():
+    images, labels, wrong, weights = minibatch(1, 20, 28, 10, 6)
+    pixels = Pixels.of(images, 10, F64)
+    rows = [plain.rows(images, label, 10) for label in (labels, wrong, None)]
+    assert rows[0].shape == (20, 784)
+    for row, neutral in zip(plain.rows(images, labels, 10), rows[2], strict=True):
+        assert np.count_nonzero(row[:10]) == 1
+        assert neutral[0] == neutral[9] > 0
+    z, product = Overlaid(pixels, np.concatenate([labels, wrong])).preactivations(weights, reference)
+    np.testing.assert_allclose(z, np.concatenate(rows[:2]) @ weights, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(pixels.neutral(product, weights, reference), rows[2] @ weights, rtol=1e-9, atol=1e-9)
+
+
+def test_a_black_image_is_its_label_alone():
+    pixels = Pixels.of(np.zeros((1, 4, 4), np.uint8), 10, F64)
+    weights = np.random.default_rng(0).standard_normal((16, 3))
+    z = pixels.labelled(pixels.product(weights, reference), weights, np.array([7]), reference)
+    np.testing.assert_allclose(z[0], 4 * weights[7], rtol=1e-6)
+
+
+def test_ink_under_the_label_does_not_matter():
+    images, labels, _, weights = minibatch(2, 3, 5, 10, 4)
+    inked = images.copy()
+    inked.reshape(3, -1)[:, :10] = 200
+    one, other = (Pixels.of(each, 10, F64) for each in (images, inked))
+    np.testing.assert_array_equal(
+        one.labelled(one.product(weights, reference), weights, labels, reference),
+        other.labelled(other.product(weights, reference), weights, labels, reference),
+    )
+
+
+@quick
+@given(cases)
+def test_the_gradient_is_the_plain_one(case):
+    images, labels, wrong, weights, classes = case
+    both = np.concatenate([labels, wrong])
+    dz = np.random.default_rng(len(images)).standard_normal((len(both), weights.shape[1]))
+    pixels = Pixels.of(images, classes, F64)
+    for array in (dz, both, pixels.values, pixels.squares):
+        array.setflags(write=False)
+    out = np.full_like(weights, np.nan)
+    found = Overlaid(pixels, both).gradient(dz, out, reference)
+    rows = plain.rows(np.concatenate([images, images]), both, classes)
+    expected = sum(np.outer(row, slope) for row, slope in zip(rows, dz, strict=True))
+    assert found is out
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("label", [0, 9])
+def test_only_a_rows_own_label_gets_a_gradient(label):
+    images, _, _, weights = minibatch(3, 1, 4, 10, 2)
+    pixels = Pixels.of(images, 10, F64)
+    other = 5
+    dz = np.array([[1.0, 2.0], [0.0, 0.0]])
+    gradient = Overlaid(pixels, np.array([label, other])).gradient(dz, np.empty_like(weights), reference)
+    assert np.flatnonzero(gradient[:10].any(axis=1)).tolist() == [label]
+
+
+def test_float32_stays_float32():
+    images, labels, wrong, weights = minibatch(4, 3, 5, 10, 4)
+    weights = weights.astype(np.float32)
+    pixels = Pixels.of(images, 10, np.dtype(np.float32))
+    overlaid = Overlaid(pixels, np.concatenate([labels, wrong]))
+    z, product = overlaid.preactivations(weights, reference)
+    found = [z, product, pixels.neutral(product, weights, reference), overlaid.gradient(z, weights.copy(), reference)]
+    assert {array.dtype for array in found} == {np.dtype(np.float32)}
