@@ -9,6 +9,7 @@ import sys
 import threading
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np  # noqa: F401  (its BLAS must be loaded before threadpoolctl looks)
 from threadpoolctl import ThreadpoolController
@@ -37,7 +38,7 @@ def hold_one_thread() -> None:
         if not _holders:
             _before[:] = [library.get_num_threads() for library in _blas().lib_controllers]
             for library in _blas().lib_controllers:
-                library.set_num_threads(1)
+                _set_threads(library, 1)
         _holders += 1
 
 
@@ -48,7 +49,16 @@ def let_go() -> None:
         _holders -= 1
         if not _holders:
             for library, threads in zip(_blas().lib_controllers, _before, strict=True):
-                library.set_num_threads(threads)
+                _set_threads(library, threads)
+
+
+def _set_threads(library: Any, threads: int) -> None:
+    # Recent threadpoolctl lets only one thread of Python set OpenBLAS, the first that did, and ignores the others in
+    # silence. Our lock stands for that: whoever holds first here may be any thread.
+    disown = getattr(library, "clear_controlling_thread", lambda force: None)
+    disown(force=True)
+    library.set_num_threads(threads)
+    disown(force=True)
 
 
 def blas_threads() -> int:

@@ -308,12 +308,13 @@ CASES = [
     case("IDX of floats", idx("type"), "0x0d", "only unsigned bytes (0x08)", "convert it"),
     case("IDX swapped", idx("swapped"), "1 dimensions", "have 3", "check that images and labels are not swapped"),
     case("IDX of unlike counts", idx("count"), "12 images", "11 labels"),
-    case("IDX of unlike shapes", idx("shapes"), "train-images-idx3-ubyte", "(28, 28)", "(27, 28)", "must have the same"),
+    case(
+        "IDX of unlike shapes", idx("shapes"), "train-images-idx3-ubyte", "(28, 28)", "(27, 28)", "must have the same"
+    ),
     case("IDX label outside", idx("label"), "row 7", "is 11", "0 to 9 are allowed", "correct"),
     case("IDX empty", idx("empty"), "is empty", "at least one row"),
     case("IDX header of terabytes", idx("huge"), "header", "at most", "smaller data set"),
-    case("images without room", store(side=3),
-         "3 x 3", "10 inputs of the label"),
+    case("images without room", store(side=3), "3 x 3", "10 inputs of the label"),
     case("store changed", changed_store, "was changed or damaged", "obtain the data set again"),
     case("store with label outside", labels_in_a_store, "was changed or damaged", "obtain the data set again"),
     case("npz without an array", npz(y_test=None), "m.npz", "has no y_test", "give another file"),
@@ -352,10 +353,19 @@ CASES = [
     case("scheduler of no scheme", ["--scheduler", "abc://x"], "--scheduler", "abc://x", "tcp://host:8786"),
     case("scheduler without workers", no_workers, "0 of 1 workers", "0.5 s (cluster.wait)", "dask worker tcp://"),
     case("too few workers", too_few_workers, "1 of 2 workers", "0.5 s (cluster.wait)", "dask worker tcp://"),
-    case("another version", other_version, "worker tcp://", f"has ffdask {machine.versions()['ffdask']}", "needs ffdask 9.9", "install"),
+    case(
+        "another version",
+        other_version,
+        "worker tcp://",
+        f"has ffdask {machine.versions()['ffdask']}",
+        "needs ffdask 9.9",
+        "install",
+    ),
     case("no ffdask", without_ffdask, "worker tcp://", "has no ffdask", "needs ffdask", "install it there"),
     case("other bits", other_bits, "--strict-bits", "blas 'another one'", "use like workers", "leave the flag out"),
-    case("too little memory", small_memory, "memory", "a worker needs about", "GiB and has 0.00 GiB", "give more memory"),
+    case(
+        "too little memory", small_memory, "memory", "a worker needs about", "GiB and has 0.00 GiB", "give more memory"
+    ),
 ]
 
 

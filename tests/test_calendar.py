@@ -256,6 +256,12 @@ def test_orders_differ_by_seed_epoch_chunk_and_repetition():
     assert [tuple(again.order(visit)) for visit in visits] == orders[: len(visits)]
 
 
+def test_an_order_is_one_named_draw_of_a_permutation():
+    calendar = replace(MNIST, rows=200, chunk=60, seed=7)
+    np.testing.assert_array_equal(calendar.order(Visit(2, 1)), draws.generator(7, "order", 2, 1).permutation(60))
+    np.testing.assert_array_equal(calendar.order(Visit(2, 3)), draws.generator(7, "order", 2, 3).permutation(20))
+
+
 def test_a_visits_draw_is_named_by_purpose_epoch_chunk_and_repetition():
     def words(generator: np.random.Generator) -> list[int]:
         return generator.integers(0, 2**63, 4).tolist()

@@ -5,6 +5,7 @@ import pickle
 import struct
 import tracemalloc
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -95,14 +96,10 @@ def test_a_png_of_another_mode_is_made_grey(tmp_path, mode):
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "a.png"])
 @pytest.mark.parametrize(
     "array",
-    [ROWS[:, 1:], ROWS[None], ROWS.reshape(-1), ROWS[:0], np.zeros((0, SIDE * SIDE), np.uint8), ROWS[0, 0, 0]],
-    ids=["smaller", "four axes", "one axis", "no rows", "no flat rows", "no axis"],
+    [ROWS[:, 1:], ROWS[None], ROWS.reshape(-1), ROWS[:0], ROWS.reshape(4, -1)[:0]],
+    ids=["smaller", "four axes", "one axis", "no rows", "no flat rows"],
 )
 def test_images_of_another_shape_are_refused(tmp_path, kind, array):
-    if not array.size and "zarr" in kind:
-        pytest.skip("Zarr has no chunk of no rows")
-    if not array.ndim and kind in ("a.v2.zarr", "a.zarr", "a.keras.npz"):
-        pytest.skip("not written so")
     with pytest.raises(BadInput, match=r"given .* of shape \(.*; the network takes images of 36 pixels"):
         read_images(str(write(tmp_path / kind, array)), SIDE * SIDE)
 
@@ -135,7 +132,6 @@ def test_a_png_of_16_bits_is_refused(tmp_path):
         ("empty.npz", b""),
         ("a.png", b"\x89PNG\r\n\x1a\n"),
         ("a.npy", b"\x93NUMPY\x01\x00\x10\x00" + b"not a header    "),
-        ("zip.npy", b"PK\x03\x04"),
         ("a.npz", b"PK\x05\x06" + bytes(18)),
     ],
 )
@@ -242,8 +238,6 @@ def _huge(kind: str, path: Path) -> Path:
             Image.fromarray(ROWS[0]).save(path)
             content = bytearray(path.read_bytes())
             content[16:24] = struct.pack(">II", 2**20, 2**20)
-            import zlib
-
             content[29:33] = struct.pack(">I", zlib.crc32(bytes(content[12:29])))
             path.write_bytes(bytes(content))
     return path

@@ -109,6 +109,17 @@ def test_faint_probabilities_still_count():
     assert 1800 < counts[5] < 2200
 
 
+@pytest.mark.parametrize(("point", "expected"), [(0.0, 6), (1 - 2**-53, 1), (0.25, 6), (0.75, 1)])
+def test_sampled_keeps_to_possible_classes_at_the_ends_of_the_draw(point, expected):
+    class Stuck:
+        def random(self, n: int) -> np.ndarray:
+            return np.full(n, point)
+
+    probabilities = np.array([[0.0, 0.5, 0, 0, 0, 0, 0.5, 0, 0, 0]])
+    found = sampled(Stuck(), np.array([9], np.uint8), 10, probabilities)  # type: ignore[arg-type]
+    assert found.tolist() == [expected]
+
+
 def test_only_known_kinds_read_probabilities():
     assert set(NEGATIVES) >= FROM_PROBABILITIES
     labels, probabilities = np.zeros(50, np.uint8), np.tile(np.eye(10)[5], (50, 1))
