@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import warnings
@@ -132,12 +133,14 @@ def guarded(main: Callable[[], None]) -> None:
     warnings.simplefilter("ignore")
     try:
         main()
+        sys.stdout.flush()
     except FFDaskError as error:
-        print(f"ffdask: {error}", file=sys.stderr)
+        print(f"ffdask: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("ffdask: stopped; nothing of this run can be resumed", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
-        sys.stderr.close()
+        # What is left in the buffer must not be flushed into the closed pipe once more at the end.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         sys.exit(128 + signal.SIGPIPE)

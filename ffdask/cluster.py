@@ -151,6 +151,11 @@ def default_units(table: ClusterTable) -> int:
     return max(table.units or CPU_COUNT, table.workers or 1)
 
 
+def own_memory_limit(table: ClusterTable) -> int:
+    """Return the bytes that a worker process of the embedded cluster may take."""
+    return parse_bytes(table.memory_limit) if table.processes and table.memory_limit else int(MEMORY_LIMIT)
+
+
 @contextlib.contextmanager
 def open_cluster(table: ClusterTable, run: str, say: Say, client: Client | None = None) -> Iterator[Cluster]:
     """Open the cluster that a configuration asks for; close what was opened here at the end.

@@ -59,6 +59,7 @@ def _memory(value: str) -> str:
 
 _strict: Any = {"extra": "forbid", "strict": True}
 Count = Annotated[int, Field(strict=True, gt=0, lt=2**31)]
+Machines = Annotated[int, Field(strict=True, gt=0, le=4096)]
 
 
 @checked(frozen=True, kw_only=True, config=_strict)
@@ -104,7 +105,9 @@ class ScheduleTable:
     """Which step waits for which, and which node runs it."""
 
     name: Annotated[str, _one_of(SCHEDULES), Field(description="of the schedule")] = "streaming"
-    nodes: Annotated[Count | None, Field(description="that share the work; left out: as the schedule likes it")] = None
+    nodes: Annotated[Machines | None, Field(description="that share the work; left out: as the schedule likes it")] = (
+        None
+    )
     chapters: Annotated[Count | None, Field(description="into which the epochs are cut; left out: two an epoch")] = None
     staleness: Annotated[
         int | None,
@@ -117,12 +120,12 @@ class ClusterTable:
     """Who works."""
 
     scheduler: Annotated[
-        str | None, Field(description="address of a Dask scheduler; left out: a cluster of one's own")
+        str | None, Field(min_length=1, description="address of a Dask scheduler; left out: a cluster of one's own")
     ] = None
-    workers: Annotated[Count | None, Field(description="Dask workers; left out: one (or all that there are)")] = None
-    units: Annotated[Count | None, Field(description="steps at a time, all workers together; left out: one a core")] = (
-        None
-    )
+    workers: Annotated[Machines | None, Field(description="Dask workers; left out: one (or all that there are)")] = None
+    units: Annotated[
+        Machines | None, Field(description="steps at a time, all workers together; left out: one a core")
+    ] = None
     processes: Annotated[bool, Field(description="whether workers are processes of their own")] = False
     memory_limit: Annotated[str | None, AfterValidator(_memory), Field(description="of each worker process")] = None
     device: Annotated[Literal["auto", "cpu", "gpu"], Field(description="what computes")] = "auto"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from typing import Any
 
-from ffdask import cli, datasets
+from ffdask import cli, datasets, machine
+from ffdask.datasets import Dataset
 from ffdask.errors import BadInput, nearest
 from ffdask.run import open_run, test
 from ffdask.store import recorded_digest
@@ -20,9 +23,14 @@ def main() -> None:
     network, recorded = open_run(arguments.run)
     classifier = arguments.classifier or recorded["classifier"]
     if classifier not in network.classifiers():
-        allowed = ", ".join(network.classifiers())
-        raise BadInput(f"--classifier: given {classifier!r}; this run has {allowed}{nearest(classifier, allowed)}")
-    dataset = datasets.obtain(arguments.dataset or recorded["dataset"]["name"], print)
+        allowed = network.classifiers()
+        hint = nearest(classifier, allowed)
+        raise BadInput(f"--classifier: given {classifier!r}; this run has {', '.join(allowed)}{hint}")
+    dataset = _own(recorded) if arguments.dataset is None else datasets.obtain(arguments.dataset, print)
+    if dataset.classes != network.classes:
+        raise BadInput(
+            f"--dataset: given {dataset.name} of {dataset.classes} classes; the run learned {network.classes}"
+        )
     if dataset.height * dataset.width != network.states[0].weights.shape[0]:
         raise BadInput(
             f"--dataset: given {dataset.name}, whose images have {dataset.height} x {dataset.width} pixels; "
@@ -30,12 +38,20 @@ def main() -> None:
         )
     digest, known = network.sha256(), recorded_digest(arguments.run)
     agrees = "as recorded" if digest == known else f"NOT as recorded ({known}): the store was changed"
-    figures = test(network, classifier, dataset, os.cpu_count() or 1)
+    with machine.one_thread():
+        figures = test(network, classifier, dataset, os.cpu_count() or 1)
     print(f"test_accuracy {figures['test_accuracy']:.4f}")
     print(f"test_errors {figures['test_errors']}")
     for name in network.classifiers():
         print(f"test_accuracy_{name} {figures[f'test_accuracy_{name}']:.4f}")
     print(f"weights_sha256 {digest} {agrees}")
+
+
+def _own(recorded: dict[str, Any]) -> Dataset:
+    """Return the data set that a run learned from, wherever this machine has it."""
+    dataset = Dataset(**recorded["dataset"])
+    path = datasets.locate(dataset)
+    return replace(dataset, path=path) if path is not None else datasets.obtain(dataset.name, print)
 
 
 if __name__ == "__main__":

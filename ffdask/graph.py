@@ -1,6 +1,6 @@
 """A schedule turned into futures: keys, resources, priorities, and what travels between workers.
 
-A step is one task, pinned to its node's worker by a unit of that worker's resource. Its outcome is a dict of pieces. A
+A step is one task, pinned to its node's worker by units of that worker's resource. Its outcome is a dict of pieces. A
 reader on the same node takes the outcome whole, by reference; a reader on another node takes one piece, picked on the
 worker that holds the outcome, so that nothing travels that is not read. Helpers take no unit, and go first.
 """
@@ -8,6 +8,7 @@ worker that holds the outcome, so that nothing travels that is not read. Helpers
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -160,6 +161,9 @@ class Graph:
         self.client, self.run, self.job, self.plan, self.dataset = client, run, job, plan, dataset
         self.slots, self.chunks, self.readers, self.cut_every = slots, chunks, readers, cut_every
         self.ledger: Ledger[Placed] = Ledger(plan)
+        # A node does one step at a time: alone on a worker of several units, its steps take them all.
+        nodes = Counter(slot.name for slot in slots)
+        self.shares = {slot.name: max(1, slot.units // nodes[slot.name]) for slot in slots}
         self._sent: dict[int, Future] = {}
 
     def cuts(self, step: Step) -> list[str]:
@@ -205,7 +209,7 @@ class Graph:
             self._rows(step, slot),
             slot.name,
             key=f"{step.name}-{self.run}",
-            resources={slot.resource: 1},
+            resources={slot.resource: self.shares[slot.name]},
             priority=-order,
             pure=False,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 import zipfile
 from pathlib import Path
@@ -12,6 +13,7 @@ import zarr
 from numpy.typing import NDArray
 from PIL import Image
 
+from ffdask.datasets import read_member
 from ffdask.errors import BadInput
 
 LARGEST = 1 << 32
@@ -41,7 +43,7 @@ def read_images(file: str, pixels: int) -> NDArray[np.uint8]:
         If the file is missing, is none of these, is not uint8, or has images of another size.
     """
     path = Path(file)
-    if not path.exists():
+    if not os.path.exists(path):
         raise BadInput(f"images: given {file}, which does not exist; give {KINDS}")
     try:
         with warnings.catch_warnings():
@@ -51,8 +53,7 @@ def read_images(file: str, pixels: int) -> NDArray[np.uint8]:
         raise
     except Exception as error:
         raise BadInput(f"images: given {file}, which cannot be read as {KINDS}: {error}") from None
-    if array.dtype != np.uint8:
-        raise BadInput(f"images: given {file} of {array.dtype}; give uint8, 0 for background to 255")
+    _check_type(path, array.dtype)
     if array.ndim == 2 and array.shape[1] != pixels:
         array = array[None]
     if array.ndim not in (2, 3) or not len(array) or array[0].size != pixels:
@@ -68,6 +69,8 @@ def _read(path: Path) -> NDArray[Any]:
             found = next((opened[name] for name in ("test_images", "images") if name in opened), None)
         if found is None:
             raise BadInput(f"images: given {path}, a Zarr group without test_images or images")
+        # Before it is decoded: what is not plain bytes could be anything.
+        _check_type(path, found.dtype)
         _check_size(path, found.nbytes)
         return np.asarray(found[...])
     if path.suffix == ".npy":
@@ -75,16 +78,23 @@ def _read(path: Path) -> NDArray[Any]:
         _check_size(path, mapped.nbytes)
         return np.asarray(mapped)
     if path.suffix == ".npz":
-        _check_size(path, sum(member.file_size for member in zipfile.ZipFile(path).infolist()))
-        with np.load(path, allow_pickle=False) as archive:
-            names = archive.files
+        with zipfile.ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
             name = "x_test" if "x_test" in names else names[0] if len(names) == 1 else None
             if name is None:
                 raise BadInput(f"images: given {path} with {', '.join(names)}; one array, or x_test, is wanted")
-            return np.asarray(archive[name])
-    with Image.open(path) as image:
+            _check_size(path, archive.getinfo(f"{name}.npy").file_size)
+            return read_member(archive, f"{name}.npy", f"images: given {path}, where {name}")
+    with Image.open(path, formats=["PNG"]) as image:
         _check_size(path, image.width * image.height)
+        if image.mode.startswith(("I", "F")):
+            raise BadInput(f"images: given {path} with more than 8 bits a pixel; give uint8: save it with 8")
         return np.asarray(image.convert("L"), dtype=np.uint8)[None]
+
+
+def _check_type(path: Path, dtype: np.dtype[Any]) -> None:
+    if dtype != np.uint8:
+        raise BadInput(f"images: given {path} of {dtype}; give uint8, 0 for background to 255")
 
 
 def _check_size(path: Path, size: int) -> None:

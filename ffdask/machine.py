@@ -7,7 +7,8 @@ import platform
 import resource
 import sys
 import threading
-from functools import cache
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +20,26 @@ VERSIONED = ("ffdask", "dask", "distributed", "numpy", "zarr", "xarray")
 
 _lock = threading.Lock()
 _holders = 0
-_before: list[int] = []
+_held: list[tuple[Any, int]] = []
+"""Each BLAS that is held, and how many threads it had before."""
 
 
-@cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController().select(user_api="blas")
+def _blas() -> list[Any]:
+    return list(ThreadpoolController().select(user_api="blas").lib_controllers)
 
 
 def hold_one_thread() -> None:
     """Set BLAS to one thread for the whole process, until every holder has let go.
 
     Process-wide and counted: several workers may live in one process, and several runs on one worker. The number of
-    threads is part of the bits, and compute threads of Dask times threads of BLAS must not exceed the cores.
+    threads is part of the bits, and compute threads of Dask times threads of BLAS must not exceed the cores. A BLAS
+    that somebody loads later is left alone: NumPy's, which the kernels use, is there from the start.
     """
     global _holders
     with _lock:
         if not _holders:
-            _before[:] = [library.get_num_threads() for library in _blas().lib_controllers]
-            for library in _blas().lib_controllers:
+            _held[:] = [(library, library.get_num_threads()) for library in _blas()]
+            for library, _ in _held:
                 _set_threads(library, 1)
         _holders += 1
 
@@ -48,8 +50,19 @@ def let_go() -> None:
     with _lock:
         _holders -= 1
         if not _holders:
-            for library, threads in zip(_blas().lib_controllers, _before, strict=True):
+            for library, threads in _held:
                 _set_threads(library, threads)
+            _held.clear()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Hold BLAS at one thread inside a ``with`` block."""
+    hold_one_thread()
+    try:
+        yield
+    finally:
+        let_go()
 
 
 def _set_threads(library: Any, threads: int) -> None:
@@ -62,8 +75,9 @@ def _set_threads(library: Any, threads: int) -> None:
 
 
 def blas_threads() -> int:
-    """Return the largest number of threads that a BLAS of this process would use now."""
-    return max((int(library.get_num_threads()) for library in _blas().lib_controllers), default=1)
+    """Return the largest number of threads that the BLAS held, or any if none is held, would use now."""
+    libraries = [library for library, _ in _held] or _blas()
+    return max((int(library.get_num_threads()) for library in libraries), default=1)
 
 
 def versions() -> dict[str, str]:
@@ -81,7 +95,7 @@ def fingerprint() -> dict[str, str]:
     """Return what the bits of a run depend on beside its configuration: equal fingerprints, equal bits."""
     blas = "; ".join(
         f"{library.internal_api} {library.version} {getattr(library, 'architecture', '')}".strip()
-        for library in _blas().lib_controllers
+        for library in _blas()
     )
     return {"processor": _processor(), "blas": blas, "system": platform.system(), **versions()}
 

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from ffdask.config import Resolved
 from ffdask.errors import BadInput
@@ -15,6 +16,12 @@ from ffdask.schedules.steps import Step, static_steps
 
 PROCESS_BYTES = 250_000_000
 """What a Python process with Dask, NumPy and Zarr in it takes before any data."""
+
+MOST_STEPS = 20_000
+"""Steps that are forecast; the rounds of a longer run resemble one another."""
+
+MOST_LINES = 16
+"""Nodes that are drawn."""
 
 GIB = 1 << 30
 
@@ -98,7 +105,7 @@ class Forecast:
 
 def forecast(resolved: Resolved, worker_of: Sequence[int], units: Sequence[int]) -> Forecast:
     """Return the forecast of a run on workers with `units`, node n on worker ``worker_of[n]``."""
-    steps = tuple(static_steps(resolved.entry.steps, resolved.plan))
+    steps = tuple(islice(static_steps(resolved.entry.steps, resolved.plan), MOST_STEPS))
     look_ahead = default_look_ahead(resolved.plan.nodes, resolved.plan.staleness)
     timed = ideal(steps, lambda step: cost(resolved.job, step).seconds, lambda node: worker_of[node], units, look_ahead)
     return Forecast(steps, tuple(timed), tuple(worker_of), tuple(units), resolved)
@@ -106,7 +113,8 @@ def forecast(resolved: Resolved, worker_of: Sequence[int], units: Sequence[int])
 
 def costs_of_nodes(resolved: Resolved) -> list[float]:
     """Return each node's nominal seconds, for its placement."""
-    return node_costs(resolved.job, static_steps(resolved.entry.steps, resolved.plan), resolved.plan.nodes)
+    steps = islice(static_steps(resolved.entry.steps, resolved.plan), MOST_STEPS)
+    return node_costs(resolved.job, steps, resolved.plan.nodes)
 
 
 def check_memory(forecast: Forecast, limit: int, workers_in_process: int) -> None:
@@ -115,7 +123,8 @@ def check_memory(forecast: Forecast, limit: int, workers_in_process: int) -> Non
     if need <= limit:
         return
     calendar = forecast.resolved.plan.calendar
-    activities = max(forecast.activities())
+    peaks = forecast.activities()
+    activities = sum(peaks) if workers_in_process > 1 else max(peaks)
     room = limit - (need - activities)
     if calendar.by_visit or room <= 0:
         remedy = "give more memory, or make data.chunk (--chunk) or the layers smaller"
@@ -136,7 +145,8 @@ def text(forecast: Forecast, where: str, workers_in_process: int) -> str:
     calendar, config = plan.calendar, resolved.config
     kinds = Counter(step.name.partition("-")[0] for step in forecast.steps)
     flops = sum(cost(job, step).flops for step in forecast.steps)
-    dynamic = "" if _complete(forecast) else " until the schedule's first decision"
+    first = "in the first rounds" if len(forecast.steps) == MOST_STEPS else "until the schedule's first decision"
+    partly = "" if _complete(forecast) else f" {first}"
     lines = [
         f"data       {dataset.name}: {dataset.train_rows} training rows in {calendar.chunks} chunks of "
         f"{calendar.chunk}, {dataset.test_rows} test rows; {where}",
@@ -146,7 +156,7 @@ def text(forecast: Forecast, where: str, workers_in_process: int) -> str:
         f"{config.optimizer.learning_rate:g}, seed {calendar.seed}",
         f"schedule   {config.schedule.name}: {calendar.chapters} chapters, {plan.rounds} {plan.word}s, staleness "
         f"{plan.staleness}, {plan.nodes} nodes on {len(forecast.units)} workers with {sum(forecast.units)} units",
-        f"steps      {len(forecast.steps)}{dynamic}: " + ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())),
+        f"steps      {len(forecast.steps)}{partly}: " + ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())),
         f"products   {flops / 1e9:,.0f} GFLOP",
         f"memory     about {forecast.memory(workers_in_process) / GIB:.2f} GiB for the fullest worker process, of it "
         f"{max(forecast.activities()) / GIB:.2f} GiB activities",
@@ -165,12 +175,13 @@ def _complete(forecast: Forecast) -> bool:
 def _drawing(forecast: Forecast, width: int = 72) -> list[str]:
     """Return the first rounds of the ideal timeline, one line a node."""
     plan = forecast.resolved.plan
-    shown = [one for one in forecast.timed if one.step.round < 2 * max(plan.nodes, 2)]
+    nodes = min(plan.nodes, MOST_LINES)
+    shown = [one for one in forecast.timed if one.step.round < 2 * max(nodes, 2)]
     span = max((one.stop for one in shown), default=0.0)
     if not span:
         return []
     lines = []
-    for node in range(plan.nodes):
+    for node in range(nodes):
         row = ["."] * width
         for one in shown:
             if one.step.node == node and one.stop > one.start:

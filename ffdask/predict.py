@@ -8,7 +8,7 @@ import os
 import sys
 
 from ffdask import cli, machine
-from ffdask.errors import BadInput
+from ffdask.errors import BadInput, nearest
 from ffdask.images import read_images
 from ffdask.kernels import KERNELS
 from ffdask.run import open_run
@@ -25,10 +25,12 @@ def main() -> None:
     network, recorded = open_run(arguments.run)
     classifier = arguments.classifier or recorded["classifier"]
     if classifier not in network.classifiers():
-        raise BadInput(f"--classifier: given {classifier!r}; this run has {', '.join(network.classifiers())}")
+        allowed = network.classifiers()
+        hint = nearest(classifier, allowed)
+        raise BadInput(f"--classifier: given {classifier!r}; this run has {', '.join(allowed)}{hint}")
     images = read_images(arguments.images, network.states[0].weights.shape[0])
-    machine.hold_one_thread()
-    scores = network.scores(images, classifier, KERNELS["numpy"], os.cpu_count() or 1)
+    with machine.one_thread():
+        scores = network.scores(images, classifier, KERNELS["numpy"], os.cpu_count() or 1)
     labels = scores.argmax(axis=1)
     if arguments.format == "jsonl":
         for index, (label, row) in enumerate(zip(labels, scores, strict=True)):

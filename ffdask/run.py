@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import xarray as xr
 
 from ffdask import datasets, machine, timeline
-from ffdask.cluster import Cluster, Slot, default_units, open_cluster, place_nodes
+from ffdask.cluster import Cluster, Slot, default_units, open_cluster, own_memory_limit, place_nodes
 from ffdask.config import Config, Resolved
 from ffdask.datasets import Dataset
 from ffdask.errors import BadInput
@@ -108,13 +108,13 @@ def fit(
     begun = time.perf_counter()
     config = config or Config()
     device = check_before_data(config)
+    known, _ = _described(config)
+    config.resolve(known, default_units(config.cluster))
     dataset = datasets.obtain(config.data.dataset, say)
-    config.resolve(dataset, default_units(config.cluster))
     run = uuid.uuid4().hex[:8]
     with contextlib.ExitStack() as stack:
         # Held here too: the test set is evaluated in this process, in blocks on threads of our own.
-        machine.hold_one_thread()
-        stack.callback(machine.let_go)
+        stack.enter_context(machine.one_thread())
         cluster = stack.enter_context(open_cluster(config.cluster, run, say, client))
         resolved = config.resolve(dataset, cluster.units)
         slots, ahead = place(resolved, cluster.slots)
@@ -169,20 +169,20 @@ def dry_run(config: Config) -> str:
         As `fit`.
     """
     check_before_data(config)
-    found = datasets.describe(config.data.dataset)
-    where = f"in {found.path}" if found else "not on this machine: it would be fetched"
-    dataset = found or _by_known_shape(config.data.dataset)
+    dataset, where = _described(config)
     lines: list[str] = []
     if config.cluster.scheduler is None:
         units = default_units(config.cluster)
         count = config.cluster.workers or 1
         slots = [Slot("", f"worker{i}", units // count + (i < units % count)) for i in range(count)]
         together = count if not config.cluster.processes else 1
+        limit = own_memory_limit(config.cluster)
     else:
         with open_cluster(config.cluster, "dryrun", lines.append) as cluster:
-            slots, together = list(cluster.slots), 1
+            slots, (limit, together) = list(cluster.slots), cluster.memory_limit()
     resolved = config.resolve(dataset, sum(slot.units for slot in slots))
     _, ahead = place(resolved, slots)
+    check_memory(ahead, limit, together)
     return "\n".join([*lines, text(ahead, where, together)])
 
 
@@ -196,7 +196,9 @@ def check_before_data(config: Config) -> str:
     check_out(config.run.out, config.run.overwrite)
     if config.run.report is not None:
         folder = Path(config.run.report).absolute().parent
-        if not folder.is_dir() or not os.access(folder, os.W_OK):
+        if os.path.isdir(config.run.report):
+            raise BadInput(f"run.report (--report): given {config.run.report}, which is a folder; give a file in it")
+        if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
             raise BadInput(f"run.report (--report): given {config.run.report}, but {folder} is no folder to write to")
     if config.cluster.device == "gpu":
         raise BadInput(
@@ -213,10 +215,15 @@ def place(resolved: Resolved, workers: Sequence[Slot]) -> tuple[list[Slot], Fore
     return slots, forecast(resolved, worker_of, [worker.units for worker in workers])
 
 
-def _by_known_shape(name: str) -> Dataset:
+def _described(config: Config) -> tuple[Dataset, str]:
+    """Return the data set as far as it is known without a download, and where it is."""
+    name = config.data.dataset
+    found = datasets.describe(name)
+    if found is not None:
+        return found, f"in {found.path}"
     known = datasets.KNOWN[name]
     sizes = (known.train_rows, known.test_rows, known.height, known.width, known.classes)
-    return Dataset(name, "", known.sha256, *sizes, source="not here yet")
+    return Dataset(name, "", known.sha256, *sizes, source="not here yet"), "not on this machine: it would be fetched"
 
 
 def _readers(cluster: Cluster, dataset: Dataset, say: Say) -> frozenset[str]:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
+from ffdask.datasets import Dataset
 from ffdask.errors import BadInput
 from ffdask.layer import LayerState
 from ffdask.network import HeadState, Network, layers_read
@@ -88,36 +90,49 @@ def prepare(out: str | None, overwrite: bool) -> RunFolder:
     BadInput
         If the folder exists and may not be replaced (it is never replaced if it is not a run's), or cannot be written.
     """
-    if out is None:
-        stamp = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
-        path = Path("runs") / stamp
-        for attempt in range(2, 1000):
-            if not path.exists():
-                break
-            path = Path("runs") / f"{stamp}-{attempt}"
-    else:
-        path = Path(out)
     try:
-        if path.exists():
-            _refuse(path, overwrite)
-            if any(path.iterdir()):
-                shutil.rmtree(path)
-        path.mkdir(parents=True, exist_ok=True)
+        path = _fresh() if out is None else _made(Path(out), overwrite)
         probe = path / f".probe-{uuid.uuid4().hex}"
         probe.touch()
         probe.unlink()
     except OSError as error:
         raise BadInput(
-            f"run.out (--out): given {path}, which cannot be written ({error.strerror}); give a folder that can"
+            f"run.out (--out): given {out}, which cannot be written ({error.strerror or error}); give a folder that can"
         ) from None
     return RunFolder(path)
+
+
+def _fresh() -> Path:
+    """Make and return a dated folder that nobody else has, however many ask in the same second."""
+    stamp = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    for attempt in itertools.count(1):
+        path = Path("runs") / (stamp if attempt == 1 else f"{stamp}-{attempt}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            if not Path("runs").is_dir():
+                raise
+        else:
+            return path
+    raise AssertionError("there is always another number")
+
+
+def _made(path: Path, overwrite: bool) -> Path:
+    """Make and return the folder `path`, in the place of a run's if it may be."""
+    if path.exists():
+        _refuse(path, overwrite)
+        # A link is a name for the folder behind it: the run is replaced there, and the name stays.
+        if any(path.iterdir()):
+            shutil.rmtree(path.resolve())
+    path.resolve().mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _refuse(path: Path, overwrite: bool) -> None:
     """Raise BadInput if `path` may not become a new run's folder."""
     if path.is_dir() and not any(path.iterdir()):
         return
-    if not (path / "run.zarr").is_dir():
+    if not _is_run(path):
         raise BadInput(f"run.out (--out): given {path}, which exists and is no run folder; give another one")
     if not overwrite:
         raise BadInput(
@@ -125,14 +140,28 @@ def _refuse(path: Path, overwrite: bool) -> None:
         )
 
 
+def _is_run(path: Path) -> bool:
+    """Return whether a folder's ``run.zarr`` is one that we wrote: anything else is never deleted."""
+    try:
+        attributes = json.loads((path / "run.zarr" / "zarr.json").read_text())["attributes"]
+        return "format" in attributes and "configuration" in attributes
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def check_out(out: str | None, overwrite: bool) -> None:
     """Raise BadInput if `prepare` would refuse; nothing is made or removed."""
     path = Path(out) if out is not None else Path("runs")
-    if out is not None and path.exists():
-        _refuse(path, overwrite)
-    above = path
-    while not above.exists():
-        above = above.parent
+    try:
+        if out is not None and path.exists():
+            _refuse(path, overwrite)
+        above = path
+        while not above.exists():
+            above = above.parent
+    except OSError as error:
+        raise BadInput(
+            f"run.out (--out): given {out}, which cannot be written ({error.strerror or error}); give another one"
+        ) from None
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise BadInput(f"run.out (--out): given {path}, but {above} cannot be written; give a folder that can")
 
@@ -162,8 +191,8 @@ def open_network(path: str | Path) -> tuple[Network, dict[str, Any]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            root: Any = zarr.open_group(str(store), mode="r")
-            resolved: dict[str, Any] = dict(root.attrs["resolved"])
+            root: Any = zarr.open_group(str(store), mode="r", zarr_format=3)
+            resolved = _resolved(root)
             if "weights" not in root:
                 raise BadInput(f"run folder: given {path}, whose run has not ended: there are no weights in it")
             group = root["weights"]
@@ -176,6 +205,16 @@ def open_network(path: str | Path) -> tuple[Network, dict[str, Any]]:
         raise BadInput(f"run folder: given {path}, which cannot be read: {type(error).__name__}: {error}") from None
     _check_fit(path, states, head, classes)
     return Network(states, head, classes), resolved
+
+
+def _resolved(root: Any) -> dict[str, Any]:
+    if root.attrs["format"] != FORMAT:
+        raise ValueError(f"its format is {root.attrs['format']!r}, this ffdask reads {FORMAT}")
+    resolved: dict[str, Any] = dict(root.attrs["resolved"])
+    Dataset(**resolved["dataset"])
+    if not isinstance(resolved["classifier"], str):
+        raise ValueError("its classifier is not a name")
+    return resolved
 
 
 def _array(group: Any, name: str) -> np.ndarray:
@@ -198,15 +237,24 @@ def _head(group: Any) -> HeadState:
 
 
 def _check_fit(path: str | Path, states: tuple[LayerState, ...], head: HeadState | None, classes: int) -> None:
-    fan_in = states[0].weights.shape[0] if states else 0
+    def check(fits: bool, what: str) -> None:
+        if not fits:
+            raise BadInput(f"run folder: given {path}, where {what}")
+
+    check(bool(states), "there is no layer")
+    fan_in = states[0].weights.shape[0]
+    check(1 < classes < fan_in, f"{classes} classes do not fit {fan_in} inputs")
     for number, state in enumerate(states, start=1):
-        if state.weights.ndim != 2 or state.weights.shape[0] != fan_in or state.bias.shape != state.weights.shape[1:]:
-            raise BadInput(f"run folder: given {path}, where layer {number}'s shapes do not fit")
+        check(state.weights.ndim == 2 and state.weights.shape[0] == fan_in, f"layer {number}'s weights do not fit")
+        width = state.weights.shape[1:]
+        check(state.bias.shape == state.running_mean.shape == width, f"layer {number}'s bias or mean does not fit")
+        shapes = [moment.shape for moment in state.moments]
+        fitting = [state.weights.shape, state.bias.shape] * (len(shapes) // 2)
+        check(shapes == fitting, f"layer {number}'s moments do not fit")
         fan_in = state.weights.shape[1]
     if head is not None:
         rows = sum(states[layer - 1].weights.shape[1] for layer in layers_read(len(states)))
-        if head.weights.shape != (rows, classes):
-            raise BadInput(f"run folder: given {path}, where the head's shape does not fit the layers")
+        check(head.weights.shape == head.moment.shape == (rows, classes), "the head does not fit the layers")
 
 
 def recorded_digest(path: str | Path) -> str | None:

@@ -6,10 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-
 Record = dict[str, Any]
 
 COLOURS = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377", "#44bb99", "#ffaabb")
@@ -46,6 +42,11 @@ def overlap(records: Sequence[Record], one: int, other: int) -> float:
 
 def draw(records: Sequence[Record], path: Path, title: str) -> None:
     """Draw the timeline: one row a node, one bar a step, coloured by layer; write it to `path` (png, svg or pdf)."""
+    # Imported here: a third of a second that only those who draw should wait for.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
     nodes = sorted({record["node"] for record in records})
     figure = Figure(figsize=(12, 1.4 + 0.6 * len(nodes)), layout="constrained")
     FigureCanvasAgg(figure)

@@ -12,8 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from ffdask import cli, datasets
+
+# These machines are shared: how long an example takes says nothing about it.
+settings.register_profile("ffdask", deadline=None)
+settings.load_profile("ffdask")
 
 SMALL = {
     "data.chunk": 100,

@@ -189,7 +189,7 @@ def _tables(draw):
         "schedule": draw(
             _table(
                 name=st.sampled_from(sorted(SCHEDULES)),
-                nodes=_count,
+                nodes=st.integers(1, 4096),
                 chapters=_count,
                 staleness=st.integers(0, 2**31 - 1),
             )
@@ -197,8 +197,8 @@ def _tables(draw):
         "cluster": draw(
             _table(
                 scheduler=_text,
-                workers=_count,
-                units=_count,
+                workers=st.integers(1, 4096),
+                units=st.integers(1, 4096),
                 processes=st.booleans(),
                 memory_limit=st.sampled_from(["1GB", "4 GiB", "1e9"]),
                 device=st.sampled_from(["auto", "cpu", "gpu"]),

@@ -112,11 +112,12 @@ def test_a_png_of_another_size_is_refused(tmp_path):
 @pytest.mark.parametrize("kind", ["a.npy", "a.one.npz", "a.zarr", "a.images.zarr"])
 @pytest.mark.parametrize("dtype", ["float32", "int64", "int8", "bool", "uint16"])
 def test_other_types_are_refused(tmp_path, kind, dtype):
-    with pytest.raises(BadInput, match=f"of {dtype}; give uint8, 0 for background to 255"):
+    with pytest.raises(
+        BadInput, match=f"of (type )?{dtype}; (give uint8, 0 for background|only integers are taken, pixels 0) to 255"
+    ):
         read_images(str(write(tmp_path / kind, ROWS.astype(dtype))), SIDE * SIDE)
 
 
-@pytest.mark.xfail(strict=True, reason="Pillow's convert('L') clips 16-bit grey to 255 without a word")
 def test_a_png_of_16_bits_is_refused(tmp_path):
     Image.fromarray(ROWS[0].astype(np.uint16) * 257).save(tmp_path / "a.png")
     with pytest.raises(BadInput, match="give uint8"):
@@ -176,7 +177,7 @@ def test_nothing_is_unpickled_from_numpys_files(tmp_path, kind):
         np.save(path, array, allow_pickle=True)
     else:
         np.savez(path, **{"x_test" if kind == "keras" else "a": array})
-    with pytest.raises(BadInput, match="cannot be read as"):
+    with pytest.raises(BadInput, match=r"cannot be read as|holds pickled objects"):
         read_images(str(path), SIDE * SIDE)
     assert not sprung.exists()
 
@@ -189,7 +190,6 @@ def test_nothing_is_unpickled_from_numpys_files(tmp_path, kind):
         {"filters": [{"id": "pickle"}], "dtype": "|O"},
         pytest.param(
             {"filters": [{"id": "vlen-utf8"}, {"id": "pickle"}], "dtype": "|O", "fill_value": ""},
-            marks=pytest.mark.xfail(strict=True, reason="the array is read, so decoded, before its type is looked at"),
         ),
     ],
     ids=["filter", "compressor", "objects", "behind another codec"],
@@ -250,9 +250,6 @@ def _huge(kind: str, path: Path) -> Path:
         "sparse npy",
         pytest.param(
             "npz",
-            marks=pytest.mark.xfail(
-                strict=True, reason="the member's size is checked, not what its header says: 4.5 GiB are allocated"
-            ),
         ),
         "zarr",
         "png",

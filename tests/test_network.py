@@ -348,3 +348,9 @@ def test_sha256_does_not_depend_on_the_layout_in_memory():
 
     net = network(5, (5, 3), np.float32)
     assert replace(net, states=tuple(map(stored, net.states))).sha256() == net.sha256()
+
+
+@pytest.mark.parametrize("name", ["goodness", "softmax"])
+def test_no_images_have_no_scores(name):
+    made = network(3, (5, 6))
+    assert made.scores(np.empty((0, 4, 4), np.uint8), name, reference).shape == (0, made.classes)

@@ -77,7 +77,6 @@ def test_speed_up_is_never_above_the_bound_with_a_unit_a_node(resolved, schedule
     assert made.bound <= nodes
 
 
-@pytest.mark.xfail(strict=True, reason="a worker's units do steps of one node side by side: nodes bound nothing")
 @pytest.mark.parametrize("schedule", ["sequential", "all-layers", "streaming", "until-still"])
 def test_speed_up_is_never_above_the_bound_with_more_units_than_nodes(resolved, schedule):
     made = ahead(resolved(schedule__name=schedule, schedule__nodes=1, training__epochs=4), (2,))
@@ -142,10 +141,7 @@ def test_enough_memory_is_silent(wide):
 
 @pytest.mark.parametrize("in_process", [1, 2])
 @pytest.mark.parametrize("share", [0.75, 0.5, 0.25])
-def test_too_little_memory_names_chapters_that_fit(wide, in_process, share, request):
-    if in_process == 2 and share <= 0.5:
-        reason = "the room is reckoned without the other workers' activities: 'give more memory' though chapters help"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+def test_too_little_memory_names_chapters_that_fit(wide, in_process, share):
     made = wide(2)
     activities = sum(made.activities()) if in_process == 2 else max(made.activities())
     limit = int(made.memory(in_process) - (1 - share) * activities)

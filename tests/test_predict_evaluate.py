@@ -104,9 +104,7 @@ def test_predict_refuses(command, finished, tiny, tmp_path, monkeypatch, argumen
 @pytest.mark.parametrize(
     "rows",
     [
-        pytest.param(
-            1, marks=pytest.mark.xfail(strict=True, reason="what fits the buffer is flushed when guarded is through")
-        ),
+        pytest.param(1),
         200,
     ],
 )
@@ -178,7 +176,6 @@ def test_images_of_another_size_are_refused(command, finished, tmp_path):
     assert "7 x 7 pixels; the run learned from 36" in said.err
 
 
-@pytest.mark.xfail(strict=True, reason="the data set's classes are not held against the network's")
 def test_labels_that_the_network_does_not_know_are_refused(command, finished, tmp_path):
     from conftest import make_store
 
@@ -193,14 +190,12 @@ def test_an_unknown_classifier_is_refused(command, finished, tiny, name):
     assert "given 'softmx'; this run has goodness, softmax" in said.err
 
 
-@pytest.mark.xfail(strict=True, reason="evaluate gives nearest() a text, predict does not call it")
 @pytest.mark.parametrize("name", ["evaluate", "predict"])
 def test_an_unknown_classifier_gets_a_hint(command, finished, tiny, name):
     said = command(name, finished.path, *([tiny] if name == "predict" else []), "--classifier", "softmx")
     assert "did you mean 'softmax'?" in said.err
 
 
-@pytest.mark.xfail(strict=True, reason="evaluate takes the recorded name, which may be relative, not the recorded path")
 def test_a_run_is_evaluated_from_any_folder(command, tiny, tmp_path, monkeypatch):
     from conftest import SMALL
 
@@ -212,9 +207,6 @@ def test_a_run_is_evaluated_from_any_folder(command, tiny, tmp_path, monkeypatch
     assert command("evaluate", "../a/run").code == 0
 
 
-@pytest.mark.xfail(
-    strict=True, reason="recorded['classifier'] and recorded['dataset']['name'] are taken unseen: KeyError"
-)
 @pytest.mark.parametrize("name", ["evaluate", "predict"])
 def test_a_damaged_record_is_bad_input(command, copied, tiny, name):
     zarr.open_group(str(copied / "run.zarr"), mode="r+").attrs["resolved"] = {}

@@ -6,6 +6,7 @@
 
 from ffdask.datasets.catalogue import cache_folder, describe, locate, obtain
 from ffdask.datasets.dataset import KNOWN, Dataset, Known
+from ffdask.datasets.files import read_member
 from ffdask.datasets.zarr_store import forget, load
 from ffdask.datasets.zarr_write import write_store
 
@@ -19,5 +20,6 @@ __all__ = [
     "load",
     "locate",
     "obtain",
+    "read_member",
     "write_store",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -191,9 +192,11 @@ def _holds(place: Path, sha256: str) -> bool:
 
 
 def _existing(dataset: str) -> Path:
-    path = Path(dataset).expanduser()
-    if dataset and path.exists():
-        return path
+    # A name too long for the system, or the home of nobody, is no path that exists either.
+    with contextlib.suppress(OSError, RuntimeError):
+        path = Path(dataset).expanduser()
+        if dataset and path.exists():
+            return path
     raise BadInput(
         f"data set {dataset!r} is neither a known name nor a path that exists{nearest(dataset, KNOWN)}; "
         f"known: {', '.join(sorted(KNOWN))}. Give one of these, or the path of a folder with the four IDX "

@@ -70,7 +70,7 @@ def read_npz(path: Path) -> Arrays:
                     f"{path} has no {', '.join(missing)}; the arrays {', '.join(NPZ_KEYS.values())} are "
                     "needed, as in Keras' mnist.npz: give another file"
                 )
-            raw = {name: _read_npy(archive, f"{NPZ_KEYS[name]}.npy", where[name]) for name in ORDER}
+            raw = {name: read_member(archive, f"{NPZ_KEYS[name]}.npy", where[name]) for name in ORDER}
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as exc:
         raise BadInput(f"{path} is a corrupt .npz file ({exc}); fetch the file again") from exc
     except OSError as exc:
@@ -78,7 +78,7 @@ def read_npz(path: Path) -> Arrays:
     return checked(raw, where)
 
 
-def _read_npy(archive: zipfile.ZipFile, member: str, where: str) -> np.ndarray:
+def read_member(archive: zipfile.ZipFile, member: str, where: str) -> np.ndarray:
     """Read one array, after its header was held against the size of the member."""
     try:
         with archive.open(member) as stream:
