@@ -57,9 +57,16 @@ def _memory(value: str) -> str:
     return value
 
 
+def _path(value: str) -> str:
+    if "\0" in value:
+        raise PydanticCustomError("path", "must be a path, without a zero byte")
+    return value
+
+
 _strict: Any = {"extra": "forbid", "strict": True}
 Count = Annotated[int, Field(strict=True, gt=0, lt=2**31)]
 Machines = Annotated[int, Field(strict=True, gt=0, le=4096)]
+PathText = Annotated[str, AfterValidator(_path)]
 
 
 @checked(frozen=True, kw_only=True, config=_strict)
@@ -140,14 +147,14 @@ class RunTable:
     """What is left behind, and what is said."""
 
     out: Annotated[
-        str | None, Field(min_length=1, description="the run's folder; left out: a dated one under runs/")
+        PathText | None, Field(min_length=1, description="the run's folder; left out: a dated one under runs/")
     ] = None
     overwrite: Annotated[bool, Field(description="replace an existing run folder")] = False
     evaluate_every: Annotated[
         int, Field(ge=0, lt=2**31, description="chapters between looks at the test set; 0: the end only")
     ] = 0
     cut_every: Annotated[Count, Field(description="chapters between cuts of the task graph")] = 4
-    report: Annotated[str | None, Field(min_length=1, description="file for Dask's performance report")] = None
+    report: Annotated[PathText | None, Field(min_length=1, description="file for Dask's performance report")] = None
     quiet: Annotated[bool, Field(description="print nothing")] = False
 
 

@@ -1,8 +1,8 @@
 """A schedule turned into futures: keys, resources, priorities, and what travels between workers.
 
 A step is one task, pinned to its node's worker by units of that worker's resource. Its outcome is a dict of pieces. A
-reader on the same node takes the outcome whole, by reference; a reader on another node takes one piece, picked on the
-worker that holds the outcome, so that nothing travels that is not read. Helpers take no unit, and go first.
+reader on the same worker takes the outcome whole, by reference; a reader on another worker takes one piece, picked on
+the worker that holds the outcome, so that nothing travels that is not read. Helpers take no unit, and go first.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ class Graph:
         for role, need in step.needs.items():
             placed = self.ledger.get(need)
             assert placed is not None, need
-            futures[role] = self._input(placed, need, step, slot)
+            futures[role] = self._input(placed, need, slot)
             pieces[role] = need.piece
         outcome = self.client.submit(
             run_step,
@@ -216,15 +216,17 @@ class Graph:
         self.ledger.put(step, Placed(step, slot, outcome))
         return self._helper(figures, outcome, slot=slot, key=f"record-{step.name}")
 
-    def _input(self, placed: Placed, need: Need, step: Step, slot: Slot) -> Future:
-        """Return the future that a reader takes: the outcome itself on its node, else the one piece."""
-        heavy = len(placed.step.gives) > 1
-        if placed.cut or not heavy or (placed.slot == slot and placed.step.node == step.node):
-            return placed.outcome
-        return self.picked(placed, need.piece)
+    def _input(self, placed: Placed, need: Need, slot: Slot) -> Future:
+        """Return the future that a reader takes: the outcome itself on its worker, else the one piece."""
+        return placed.outcome if placed.slot == slot else self.picked(placed, need.piece)
 
     def picked(self, placed: Placed, piece: str) -> Future:
-        """Return the future of one piece of an outcome, picked on the worker that holds it."""
+        """Return the future of one piece of an outcome, picked on the worker that holds it.
+
+        The outcome itself where there is nothing else of weight in it: one piece, or a head's, which are small.
+        """
+        if placed.cut or len(placed.step.gives) == 1 or placed.step.kind == "head":
+            return placed.outcome
         if piece not in placed.picked:
             key = f"{piece}-{placed.step.name}"
             placed.picked[piece] = self._helper(pick, placed.outcome, piece, slot=placed.slot, key=key)
@@ -238,10 +240,13 @@ class Graph:
         """
         needs = [Need(step.name, piece) for piece in self.cuts(step)]
         found = [(need, placed) for need in needs if (placed := self.ledger.get(need)) is not None]
+        if not found:
+            return
         values = self.client.gather([self.picked(placed, need.piece) for need, placed in found])
         for (need, placed), value in zip(found, values, strict=True):
             key = f"load_{need.piece}-{step.name}"
-            loaded = Placed(step, placed.slot, self._helper(given, value, slot=placed.slot, key=key), cut=True)
+            future = self._helper(given, pick(value, need.piece), slot=placed.slot, key=key)
+            loaded = Placed(step, placed.slot, future, cut=True)
             self.ledger.replace(need, step.layer if need.piece == "state" else None, loaded)
 
     def _rows(self, step: Step, slot: Slot) -> dict[int, Future] | None:

@@ -209,9 +209,9 @@ class Network:
 
         `threads` blocks are worked on at once; the bits do not depend on it.
         """
+        score = partial(self._block_scores, self.classifiers()[classifier], kernels)
         if not len(images):
             return np.empty((0, self.classes), self.states[0].weights.dtype)
-        score = partial(self._block_scores, self.classifiers()[classifier], kernels)
         blocks = [images[i : i + EVALUATION_BLOCK] for i in range(0, len(images), EVALUATION_BLOCK)]
         if threads == 1:
             return np.concatenate([score(block) for block in blocks])

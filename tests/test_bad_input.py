@@ -20,6 +20,7 @@ from distributed import LocalCluster
 from zarr import open_group
 
 from ffdask import cluster, datasets, machine
+from ffdask.store import FORMAT
 
 BASE = ["--chunk", "100", "--batch-size", "20", "--layers", "20,30", "--epochs", "1", "--units", "2", "--out", "out"]
 WITHOUT_FFDASK = """
@@ -68,8 +69,8 @@ Arguments = list[object]
 Case = Callable[[Place], Arguments]
 
 
-def case(id_: str, given: Arguments | Case, *says: str, marks: tuple[pytest.MarkDecorator, ...] = ()):
-    return pytest.param(given if callable(given) else lambda place: given, says, id=id_, marks=marks)
+def case(id_: str, given: Arguments | Case, *says: str):
+    return pytest.param(given if callable(given) else lambda place: given, says, id=id_)
 
 
 def toml(text: str) -> Case:
@@ -135,7 +136,7 @@ def file_in_place(place: Place) -> Arguments:
 
 def run_there(place: Place) -> Arguments:
     (place.work / "out" / "run.zarr").mkdir(parents=True)
-    ours = {"attributes": {"format": 1, "configuration": {}}}
+    ours = {"attributes": {"format": FORMAT, "configuration": {}}}
     (place.work / "out" / "run.zarr" / "zarr.json").write_text(json.dumps(ours))
     (place.work / "out" / "summary.json").write_text("{}")
     return []
@@ -241,6 +242,9 @@ CASES = [
     case("zero workers", ["--workers", 0], "cluster.workers", "given 0", "greater than 0"),
     case("zero units", ["--units", 0], "cluster.units", "given 0", "greater than 0"),
     case("zero chapters", ["--chapters", 0], "schedule.chapters", "given 0", "greater than 0"),
+    case("countless nodes", ["--nodes", 4097], "schedule.nodes", "given 4097", "less than or equal to 4096"),
+    case("countless workers", ["--workers", 4097], "cluster.workers", "given 4097", "less than or equal to 4096"),
+    case("countless units", ["--units", 4097], "cluster.units", "given 4097", "less than or equal to 4096"),
     case("negative staleness", ["--staleness", -1], "schedule.staleness", "given -1", "greater than or equal to 0"),
     case("negative seed", ["--seed", -1], "training.seed", "given -1", "greater than or equal to 0"),
     case("shift", ["--shift", 17], "training.shift", "given 17", "less than or equal to 16"),
@@ -334,6 +338,7 @@ CASES = [
         ["--out", LONG],
         *("--out", LONG, "cannot be written"),
     ),
+    case("out with a zero byte", toml('[run]\nreport = "r"\nout = "a\\u0000b"\n'), "run.out", "zero byte"),
     case("report in no folder", ["--report", "no/report.html"], "--report", "no/report.html", "is no folder to write"),
     case("report below a file", report_below_a_file, "--report", "file/report.html", "is no folder to write"),
     case(
@@ -341,6 +346,7 @@ CASES = [
         ["--report", "."],
         *("--report", "given ."),
     ),
+    case("report with a zero byte", toml('[run]\nreport = "a\\u0000b"\n'), "run.report", "a\\x00b", "zero byte"),
     # --- the cluster
     case("scheduler unreachable", closed_port, "--scheduler", "tcp://127.0.0.1:", "within", "s", "dask scheduler"),
     case("scheduler of no scheme", ["--scheduler", "abc://x"], "--scheduler", "abc://x", "tcp://host:8786"),

@@ -158,6 +158,8 @@ def test_a_configuration_is_immutable():
 _count = st.integers(1, 2**31 - 1)
 _rate = st.floats(min_value=1e-12, max_value=1e12)
 _share = st.floats(min_value=0, max_value=1, exclude_max=True)
+_machines = st.integers(1, 4096)
+_path = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
 _text = st.text(alphabet=st.characters(codec="utf-8"), min_size=1, max_size=12)
 
 
@@ -189,7 +191,7 @@ def _tables(draw):
         "schedule": draw(
             _table(
                 name=st.sampled_from(sorted(SCHEDULES)),
-                nodes=st.integers(1, 4096),
+                nodes=_machines,
                 chapters=_count,
                 staleness=st.integers(0, 2**31 - 1),
             )
@@ -197,8 +199,8 @@ def _tables(draw):
         "cluster": draw(
             _table(
                 scheduler=_text,
-                workers=st.integers(1, 4096),
-                units=st.integers(1, 4096),
+                workers=_machines,
+                units=_machines,
                 processes=st.booleans(),
                 memory_limit=st.sampled_from(["1GB", "4 GiB", "1e9"]),
                 device=st.sampled_from(["auto", "cpu", "gpu"]),
@@ -208,11 +210,11 @@ def _tables(draw):
         ),
         "run": draw(
             _table(
-                out=_text,
+                out=_path,
                 overwrite=st.booleans(),
                 evaluate_every=st.integers(0, 2**31 - 1),
                 cut_every=_count,
-                report=_text,
+                report=_path,
                 quiet=st.booleans(),
             )
         ),

@@ -351,6 +351,14 @@ def test_sha256_does_not_depend_on_the_layout_in_memory():
 
 
 @pytest.mark.parametrize("name", ["goodness", "softmax"])
-def test_no_images_have_no_scores(name):
-    made = network(3, (5, 6))
-    assert made.scores(np.empty((0, 4, 4), np.uint8), name, reference).shape == (0, made.classes)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_no_images_have_no_scores_and_no_errors(name, threads):
+    made, images = network(3, (5, 6), np.float32), np.empty((0, 4, 4), np.uint8)
+    scores = made.scores(images, name, reference, threads)
+    assert (scores.shape, scores.dtype) == ((0, made.classes), np.float32)
+    assert made.errors(images, np.empty(0, int), name, reference, threads) == 0
+
+
+def test_a_classifier_must_be_there_for_no_images_too():
+    with pytest.raises(KeyError):
+        replace(network(3, (5, 6)), head=None).scores(np.empty((0, 4, 4), np.uint8), "softmax", reference)

@@ -101,13 +101,7 @@ def test_predict_refuses(command, finished, tiny, tmp_path, monkeypatch, argumen
         assert part in line
 
 
-@pytest.mark.parametrize(
-    "rows",
-    [
-        pytest.param(1),
-        200,
-    ],
-)
+@pytest.mark.parametrize("rows", [1, 200])
 def test_a_closed_pipe_is_silent(finished, tmp_path, rows):
     np.save(tmp_path / "a.npy", np.zeros((rows, 6, 6), np.uint8))
     read, write = os.pipe()
@@ -180,7 +174,9 @@ def test_labels_that_the_network_does_not_know_are_refused(command, finished, tm
     from conftest import make_store
 
     store = make_store(tmp_path / "d.zarr", test_labels=np.full(50, 11), classes=12)
-    assert command("evaluate", finished.path, "--dataset", store).code == 2
+    said = command("evaluate", finished.path, "--dataset", store)
+    assert (said.code, said.out, len(said.err.splitlines())) == (2, "", 1)
+    assert f"--dataset: given {store} of 12 classes; the run learned 10" in said.err
 
 
 @pytest.mark.parametrize("name", ["evaluate", "predict"])
@@ -211,7 +207,8 @@ def test_a_run_is_evaluated_from_any_folder(command, tiny, tmp_path, monkeypatch
 def test_a_damaged_record_is_bad_input(command, copied, tiny, name):
     zarr.open_group(str(copied / "run.zarr"), mode="r+").attrs["resolved"] = {}
     said = command(name, copied, *([tiny] if name == "predict" else []))
-    assert said.code == 2
+    assert (said.code, said.out, len(said.err.splitlines())) == (2, "", 1)
+    assert f"run folder: given {copied}, which cannot be read" in said.err
 
 
 def test_a_run_without_a_head_has_one_classifier(command, tiny, tmp_path):
