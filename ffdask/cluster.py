@@ -7,7 +7,6 @@ the worker on which its node is placed. One thread more is for small helpers, wh
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import socket
 import time
@@ -16,28 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import dask
-from dask.system import CPU_COUNT
-from dask.utils import parse_bytes
-from distributed import Client, Nanny, Scheduler, SpecCluster, Worker, performance_report
+from distributed import Client, Worker, performance_report
 from distributed.diagnostics.plugin import WorkerPlugin
-from distributed.system import MEMORY_LIMIT
 
 from ffdask import machine
 from ffdask.config import ClusterTable
+from ffdask.embedded import SETTINGS, embedded_cluster, machine_memory, resource_name, silence
 from ffdask.errors import BadInput
-
-SETTINGS = {
-    # A node's steps go where its state is: stealing would move them for nothing.
-    "distributed.scheduler.work-stealing": False,
-    "distributed.scheduler.allowed-failures": 10,
-    # A state travels inside a `load` task where the graph is cut.
-    "distributed.admin.large-graph-warning-threshold": "1GiB",
-    "distributed.worker.memory.target": False,
-    "distributed.worker.memory.spill": False,
-    "distributed.client.direct-to-workers": True,
-    "distributed.comm.retry.count": 3,
-}
-"""Dask's configuration while ffdask runs; of given workers only the client's part acts."""
 
 CONNECT_SECONDS = 15
 """How long a given scheduler may take to answer."""
@@ -57,11 +41,6 @@ class Slot:
     def resource(self) -> str:
         """Return the resource that a step on this worker takes a unit of."""
         return resource_name(self.name)
-
-
-def resource_name(worker: object) -> str:
-    """Return the name of a worker's own resource; no run is named in it, so that runs take turns."""
-    return f"ffdask-{worker}"
 
 
 class OneThread(WorkerPlugin):
@@ -124,7 +103,7 @@ class Cluster:
     def memory_limit(self) -> tuple[int, int]:
         """Return (bytes that the smallest worker process may take, workers in one process)."""
         if self.threads:
-            return int(MEMORY_LIMIT), len(self.slots)
+            return machine_memory(), len(self.slots)
         known = self.client.scheduler_info(n_workers=-1)["workers"]
         limits = [int(known[slot.address]["memory_limit"] or 0) for slot in self.slots if slot.address in known]
         # Without a limit of its own a worker has its machine's memory, which only it knows.
@@ -144,16 +123,6 @@ class Cluster:
 
 def _process_peak() -> tuple[tuple[str, int], int]:
     return (socket.gethostname(), os.getpid()), machine.peak_memory()
-
-
-def default_units(table: ClusterTable) -> int:
-    """Return the embedded cluster's compute units: one a core, and at least one a worker."""
-    return max(table.units or CPU_COUNT, table.workers or 1)
-
-
-def own_memory_limit(table: ClusterTable) -> int:
-    """Return the bytes that a worker process of the embedded cluster may take."""
-    return parse_bytes(table.memory_limit) if table.processes and table.memory_limit else int(MEMORY_LIMIT)
 
 
 @contextlib.contextmanager
@@ -178,10 +147,10 @@ def open_cluster(table: ClusterTable, run: str, say: Say, client: Client | None 
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(SETTINGS))
-        stack.enter_context(_silence())
+        stack.enter_context(silence())
         embedded = client is None and table.scheduler is None
         if client is None:
-            made = stack.enter_context(_embedded(table)) if embedded else _connect(str(table.scheduler))
+            made = stack.enter_context(embedded_cluster(table)) if embedded else _connect(str(table.scheduler))
             client = stack.enter_context(Client(made) if embedded else made)
         workers = _wait_for_workers(client, table, say, embedded)
         if not embedded:
@@ -202,65 +171,6 @@ def _unregister(client: Client, name: str) -> None:
     # The cluster may be gone by now: there is nothing to restore then.
     with contextlib.suppress(Exception):
         client.unregister_worker_plugin(name)
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Keep Dask's log lines off the terminal: what matters reaches the user as a message of ours."""
-    loggers = [logging.getLogger(name) for name in ("distributed", "bokeh", "tornado", "asyncio")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def _embedded(table: ClusterTable) -> Iterator[SpecCluster]:
-    """Start a scheduler and workers on this machine, on loopback only; units are divided among the workers."""
-    count, units = table.workers or 1, default_units(table)
-    limit = parse_bytes(table.memory_limit) if table.memory_limit else 0
-    workers = {}
-    for index in range(count):
-        share = units // count + (index < units % count)
-        name = f"worker{index}"
-        workers[name] = {
-            "cls": Nanny if table.processes else Worker,
-            "options": {
-                "nthreads": share + 1,
-                "resources": {resource_name(name): share},
-                # Several workers in one process would each measure the whole process.
-                "memory_limit": limit if table.processes else 0,
-                "dashboard": False,
-                "silence_logs": logging.CRITICAL,
-                **({"host": "127.0.0.1"} if table.processes else {}),
-            },
-        }
-    scheduler = {
-        "cls": Scheduler,
-        "options": {
-            "protocol": "tcp://" if table.processes else "inproc://",
-            "dashboard": True,
-            "dashboard_address": f"127.0.0.1:{_dashboard_port()}",
-            **({"host": "127.0.0.1"} if table.processes else {}),
-        },
-    }
-    with SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL) as cluster:
-        yield cluster
-
-
-def _dashboard_port() -> int:
-    """Return Dask's usual port, or 0 (any free one) if somebody listens there."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", 8787))
-        except OSError:
-            return 0
-    return 8787
 
 
 def _connect(address: str) -> Client:

@@ -9,8 +9,9 @@ from typing import Any
 from ffdask import cli, datasets, machine
 from ffdask.datasets import Dataset
 from ffdask.errors import BadInput, nearest
-from ffdask.run import open_run, test
+from ffdask.run import open_run
 from ffdask.store import recorded_digest
+from ffdask.summary import test
 
 
 def main() -> None:

@@ -7,24 +7,25 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import xarray as xr
 
 from ffdask import datasets, machine, timeline
-from ffdask.cluster import Cluster, Slot, default_units, open_cluster, own_memory_limit, place_nodes
+from ffdask.cluster import Cluster, Slot, open_cluster, place_nodes
 from ffdask.config import Config, Resolved
 from ffdask.datasets import Dataset
+from ffdask.embedded import default_units, own_memory_limit
 from ffdask.errors import BadInput
 from ffdask.graph import Graph
 from ffdask.history import history
-from ffdask.kernels import KERNELS
 from ffdask.network import Network
 from ffdask.plan import Forecast, check_memory, costs_of_nodes, default_look_ahead, forecast, text
 from ffdask.schedules.evaluated import evaluated
 from ffdask.store import check_out, open_network, prepare
+from ffdask.summary import figures_of, record_of, test
 from ffdask.training import Training
 from ffdask.work import Images, Labels
 
@@ -146,7 +147,7 @@ def fit(
         folder.write_network(network)
         kept = history(records, resolved.plan.calendar, resolved.plan.layers)
         folder.write_history(kept)
-        figures = _figures(resolved, cluster, records, device)
+        figures = figures_of(resolved, cluster, records, device)
         title = (
             f"{config.schedule.name}: {figures['train_seconds']:.1f} s on {cluster.units} units, "
             f"{100 * figures['utilization']:.0f} % busy"
@@ -252,40 +253,6 @@ def cut_rounds(resolved: Resolved) -> int:
     return max(1, resolved.config.run.cut_every * plan.rounds // plan.calendar.chapters)
 
 
-def record_of(resolved: Resolved, cluster: Cluster, device: str) -> dict[str, Any]:
-    """Return the configuration with nothing left open, for the run's store."""
-    plan = resolved.plan
-    return {
-        "dataset": asdict(resolved.dataset),
-        "layers": list(resolved.job.widths),
-        "objective": resolved.job.objective,
-        "negatives": resolved.job.negatives,
-        "classifier": resolved.config.network.classifier,
-        "schedule": resolved.config.schedule.name,
-        "nodes": plan.nodes,
-        "epochs": plan.calendar.epochs,
-        "chapters": plan.calendar.chapters,
-        "chunk": plan.calendar.chunk,
-        "staleness": plan.staleness,
-        "seed": plan.calendar.seed,
-        "device": device,
-        "precision": "float32",
-        "kernels": resolved.job.kernels,
-        "fingerprint": machine.fingerprint(),
-        "workers": cluster.fingerprints,
-    }
-
-
-def test(network: Network, classifier: str, dataset: Dataset, threads: int) -> dict[str, Any]:
-    """Return the test set's figures: of the chosen classifier, and of every one that the network has."""
-    images, labels = datasets.load(dataset.path, "test")
-    kernels = KERNELS["numpy"]
-    errors = {name: network.errors(images, labels, name, kernels, threads) for name in network.classifiers()}
-    accuracy = {f"test_accuracy_{name}": 1 - wrong / len(labels) for name, wrong in errors.items()}
-    chosen = {"test_accuracy": accuracy[f"test_accuracy_{classifier}"], "test_errors": errors[classifier]}
-    return chosen | accuracy | {"classifier": classifier}
-
-
 def _training(graph: Graph, resolved: Resolved, watchers: Sequence[Watcher]) -> Training:
     schedule = resolved.entry.steps
     if resolved.config.run.evaluate_every:
@@ -297,34 +264,3 @@ def _training(graph: Graph, resolved: Resolved, watchers: Sequence[Watcher]) -> 
 
     plan = resolved.plan
     return Training(graph, schedule(plan), default_look_ahead(plan.nodes, plan.staleness), heard)
-
-
-def _figures(resolved: Resolved, cluster: Cluster, records: Sequence[Record], device: str) -> dict[str, Any]:
-    plan, config = resolved.plan, resolved.config
-    rounds = {record["round"] for record in records if record["kind"] == "train"}
-    chapters = 1 + max(plan.calendar.chapter_of(round_) for round_ in rounds)
-    looks = [record["stop"] - record["start"] for record in records if record["kind"] == "evaluate"]
-    return {
-        "train_seconds": timeline.training_seconds(records),
-        "total_seconds": 0.0,
-        **({"evaluate_seconds": sum(looks)} if looks else {}),
-        "workers": len(cluster.slots),
-        "nodes": plan.nodes,
-        "threads": cluster.units,
-        "schedule": config.schedule.name,
-        "epochs": plan.calendar.epochs,
-        "chapters": chapters,
-        "chunk": plan.calendar.chunk,
-        "staleness": plan.staleness,
-        "utilization": timeline.utilization(records, cluster.units),
-        "steps": len(records),
-        "weights_sha256": "",
-        "peak_memory_bytes": 0,
-        "seed": plan.calendar.seed,
-        "dataset": resolved.dataset.name,
-        "dataset_sha256": resolved.dataset.sha256,
-        "device": device,
-        "precision": "float32",
-        "versions": machine.versions(),
-        "fingerprint": machine.fingerprint(),
-    }

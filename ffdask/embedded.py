@@ -1,0 +1,107 @@
+"""The embedded cluster: a scheduler and workers on this machine, for one run, on loopback only."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+from collections.abc import Iterator
+
+from dask.system import CPU_COUNT
+from dask.utils import parse_bytes
+from distributed import Nanny, Scheduler, SpecCluster, Worker
+from distributed.system import MEMORY_LIMIT
+
+from ffdask.config import ClusterTable
+
+SETTINGS = {
+    # A node's steps go where its state is: stealing would move them for nothing.
+    "distributed.scheduler.work-stealing": False,
+    "distributed.scheduler.allowed-failures": 10,
+    # A state travels inside a `load` task where the graph is cut.
+    "distributed.admin.large-graph-warning-threshold": "1GiB",
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.client.direct-to-workers": True,
+    "distributed.comm.retry.count": 3,
+}
+"""Dask's configuration while ffdask runs; of given workers only the client's part acts."""
+
+
+def resource_name(worker: object) -> str:
+    """Return the name of a worker's own resource; no run is named in it, so that runs take turns."""
+    return f"ffdask-{worker}"
+
+
+def default_units(table: ClusterTable) -> int:
+    """Return the embedded cluster's compute units: one a core, and at least one a worker."""
+    return max(table.units or CPU_COUNT, table.workers or 1)
+
+
+def own_memory_limit(table: ClusterTable) -> int:
+    """Return the bytes that a worker process of the embedded cluster may take: the machine's, if none is set."""
+    return parse_bytes(table.memory_limit) if table.processes and table.memory_limit else machine_memory()
+
+
+def machine_memory() -> int:
+    """Return the bytes of memory that this process may take."""
+    return int(MEMORY_LIMIT)
+
+
+@contextlib.contextmanager
+def embedded_cluster(table: ClusterTable) -> Iterator[SpecCluster]:
+    """Start a scheduler and workers on this machine, on loopback only; units are divided among the workers."""
+    count, units = table.workers or 1, default_units(table)
+    limit = parse_bytes(table.memory_limit) if table.memory_limit else 0
+    workers = {}
+    for index in range(count):
+        share = units // count + (index < units % count)
+        name = f"worker{index}"
+        workers[name] = {
+            "cls": Nanny if table.processes else Worker,
+            "options": {
+                "nthreads": share + 1,
+                "resources": {resource_name(name): share},
+                # Several workers in one process would each measure the whole process.
+                "memory_limit": limit if table.processes else 0,
+                "dashboard": False,
+                "silence_logs": logging.CRITICAL,
+                **({"host": "127.0.0.1"} if table.processes else {}),
+            },
+        }
+    scheduler = {
+        "cls": Scheduler,
+        "options": {
+            "protocol": "tcp://" if table.processes else "inproc://",
+            "dashboard": True,
+            "dashboard_address": f"127.0.0.1:{_dashboard_port()}",
+            **({"host": "127.0.0.1"} if table.processes else {}),
+        },
+    }
+    with SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL) as cluster:
+        yield cluster
+
+
+def _dashboard_port() -> int:
+    """Return Dask's usual port, or 0 (any free one) if somebody listens there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", 8787))
+        except OSError:
+            return 0
+    return 8787
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Keep Dask's log lines off the terminal: what matters reaches the user as a message of ours."""
+    loggers = [logging.getLogger(name) for name in ("distributed", "bokeh", "tornado", "asyncio")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
