@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 from pydantic import TypeAdapter
 
 from ffdask.config import Config, load, parse_value
-from ffdask.errors import BadInput, FFDaskError
+from ffdask.errors import BadInput, FFDaskError, nearest
+from ffdask.network import Network
 
 FLAGS: dict[str, dict[str, str]] = {
     "data": {"--dataset": "data.dataset", "--chunk": "data.chunk"},
@@ -125,6 +126,27 @@ def configuration(arguments: argparse.Namespace) -> Config:
             if value is not None:
                 keys[key] = parse_value(value) if isinstance(value, str) and key not in TEXTS else value
     return load(arguments.graph, keys)
+
+
+def add_run(to: argparse.ArgumentParser) -> None:
+    """Add what every command over a finished run takes: its folder, and by which classifier it answers."""
+    to.add_argument("run", help="the run's folder")
+    to.add_argument("--classifier", help="softmax or goodness (default: the run's own)")
+
+
+def classifier(arguments: argparse.Namespace, network: Network, recorded: dict[str, Any]) -> str:
+    """Return the classifier that a command names, or the run's own.
+
+    Raises
+    ------
+    BadInput
+        If the run's network has no such classifier.
+    """
+    given, allowed = arguments.classifier or recorded["classifier"], network.classifiers()
+    if given not in allowed:
+        hint = nearest(given, allowed)
+        raise BadInput(f"--classifier: given {given!r}; this run has {', '.join(allowed)}{hint}")
+    return str(given)
 
 
 def guarded(main: Callable[[], None]) -> None:

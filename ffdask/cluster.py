@@ -110,8 +110,12 @@ class Cluster:
         return min((limit for limit in limits if limit), default=1 << 62), 1
 
     def report(self, file: str | None) -> contextlib.AbstractContextManager[Any]:
-        """Return a context that writes Dask's performance report of what runs inside, if a file is named."""
-        return performance_report(filename=file) if file else contextlib.nullcontext()
+        """Return an entered context that writes Dask's performance report until it is left, if a file is named."""
+        stack = contextlib.ExitStack()
+        if file:
+            stack.enter_context(self.client.as_current())
+            stack.enter_context(performance_report(filename=file))
+        return stack
 
     def peak_memory(self) -> int:
         """Return the peak resident bytes of the job's processes, summed: this one and the workers'."""
@@ -151,7 +155,8 @@ def open_cluster(table: ClusterTable, run: str, say: Say, client: Client | None 
         embedded = client is None and table.scheduler is None
         if client is None:
             made = stack.enter_context(embedded_cluster(table)) if embedded else _connect(str(table.scheduler))
-            client = stack.enter_context(Client(made) if embedded else made)
+            # Not the default: a user's own Dask computations must not come here, while the run lasts or after it.
+            client = stack.enter_context(Client(made, set_as_default=False) if embedded else made)
         workers = _wait_for_workers(client, table, say, embedded)
         if not embedded:
             _check_versions(client, workers)
@@ -175,7 +180,7 @@ def _unregister(client: Client, name: str) -> None:
 
 def _connect(address: str) -> Client:
     try:
-        return Client(address, timeout=CONNECT_SECONDS)
+        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInput(

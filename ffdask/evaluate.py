@@ -8,7 +8,7 @@ from typing import Any
 
 from ffdask import cli, datasets, machine
 from ffdask.datasets import Dataset
-from ffdask.errors import BadInput, nearest
+from ffdask.errors import BadInput
 from ffdask.run import open_run
 from ffdask.store import recorded_digest
 from ffdask.summary import test
@@ -17,16 +17,11 @@ from ffdask.summary import test
 def main() -> None:
     """Read the command line and print the test set's figures, a line each."""
     parser = cli.parser("evaluate", "Evaluate a finished run on a test set, with no cluster.")
-    parser.add_argument("run", help="the run's folder")
+    cli.add_run(parser)
     parser.add_argument("--dataset", help="a known name or a path (default: the run's own)")
-    parser.add_argument("--classifier", help="softmax or goodness (default: the run's own)")
     arguments = parser.parse_args()
     network, recorded = open_run(arguments.run)
-    classifier = arguments.classifier or recorded["classifier"]
-    if classifier not in network.classifiers():
-        allowed = network.classifiers()
-        hint = nearest(classifier, allowed)
-        raise BadInput(f"--classifier: given {classifier!r}; this run has {', '.join(allowed)}{hint}")
+    classifier = cli.classifier(arguments, network, recorded)
     dataset = _own(recorded) if arguments.dataset is None else datasets.obtain(arguments.dataset, print)
     if dataset.classes != network.classes:
         raise BadInput(

@@ -82,7 +82,8 @@ def _read(path: Path) -> NDArray[Any]:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
             name = "x_test" if "x_test" in names else names[0] if len(names) == 1 else None
             if name is None:
-                raise BadInput(f"images: given {path} with {', '.join(names)}; one array, or x_test, is wanted")
+                held = ", ".join(names) or "nothing in it"
+                raise BadInput(f"images: given {path} with {held}; one array, or x_test, is wanted")
             _check_size(path, archive.getinfo(f"{name}.npy").file_size)
             return read_member(archive, f"{name}.npy", f"images: given {path}, where {name}")
     with Image.open(path, formats=["PNG"]) as image:

@@ -8,7 +8,6 @@ import os
 import sys
 
 from ffdask import cli, machine
-from ffdask.errors import BadInput, nearest
 from ffdask.images import read_images
 from ffdask.kernels import KERNELS
 from ffdask.run import open_run
@@ -17,17 +16,12 @@ from ffdask.run import open_run
 def main() -> None:
     """Read the command line and print a line an image: its index, the label, and each class's score."""
     parser = cli.parser("predict", "Predict the labels of images by a finished run, with no cluster.")
-    parser.add_argument("run", help="the run's folder")
+    cli.add_run(parser)
     parser.add_argument("images", help="a png, npy, npz or Zarr of uint8 images")
-    parser.add_argument("--classifier", help="softmax or goodness (default: the run's own)")
     parser.add_argument("--format", choices=["csv", "jsonl"], default="csv", help="(default: csv)")
     arguments = parser.parse_args()
     network, recorded = open_run(arguments.run)
-    classifier = arguments.classifier or recorded["classifier"]
-    if classifier not in network.classifiers():
-        allowed = network.classifiers()
-        hint = nearest(classifier, allowed)
-        raise BadInput(f"--classifier: given {classifier!r}; this run has {', '.join(allowed)}{hint}")
+    classifier = cli.classifier(arguments, network, recorded)
     images = read_images(arguments.images, network.states[0].weights.shape[0])
     with machine.one_thread():
         scores = network.scores(images, classifier, KERNELS["numpy"], os.cpu_count() or 1)

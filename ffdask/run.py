@@ -181,6 +181,9 @@ def dry_run(config: Config) -> str:
     else:
         with open_cluster(config.cluster, "dryrun", lines.append) as cluster:
             slots, (limit, together) = list(cluster.slots), cluster.memory_limit()
+            if config.data.dataset not in datasets.KNOWN:
+                # A known name may be fetched by the workers themselves; a plan fetches nothing.
+                _readers(cluster, dataset, lines.append)
     resolved = config.resolve(dataset, sum(slot.units for slot in slots))
     _, ahead = place(resolved, slots)
     check_memory(ahead, limit, together)
