@@ -66,7 +66,7 @@ def embedded_cluster(table: ClusterTable) -> Iterator[SpecCluster]:
                 "memory_limit": limit if table.processes else 0,
                 "dashboard": False,
                 "silence_logs": logging.CRITICAL,
-                **({"host": "127.0.0.1"} if table.processes else {}),
+                **({"host": "127.0.0.1", "preload": ["ffdask.ignore_interrupts"]} if table.processes else {}),
             },
         }
     scheduler = {

@@ -202,3 +202,22 @@ def test_performance_report(train, tmp_path):
     file = tmp_path / "report.html"
     train(run__report=str(file))
     assert "train_layer2" in file.read_text()
+
+
+@pytest.mark.parametrize("layout", [[], ["--processes", "--workers", "2"]])
+def test_ctrl_c_ends_the_run_with_one_line(tiny, tmp_path, layout):
+    """A signal to the whole process group, as a terminal sends it."""
+    import os
+    import signal
+    import subprocess
+    import sys
+
+    long = ["--layers", "16,16", "--epochs", "100000", "--chunk", "100", "--batch-size", "20", "--dataset", tiny.path]
+    pipe = subprocess.PIPE
+    call = [sys.executable, "-m", "ffdask.train", *long, *layout]
+    with subprocess.Popen(call, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
+        assert process.stdout.readline().startswith("dashboard")
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines() == ["ffdask: stopped; nothing of this run can be resumed"]
