@@ -44,7 +44,10 @@ class Slot:
 
 
 class OneThread(WorkerPlugin):
-    """Holds a worker's BLAS at one thread while a run uses the worker; restores it when the run is gone."""
+    """Holds a worker's BLAS at one thread while a run uses the worker.
+
+    The run's end restores what there was; a run whose process is killed leaves its worker at one thread.
+    """
 
     def __init__(self, run: str) -> None:
         self.name = f"ffdask-one-thread-{run}"
@@ -121,7 +124,11 @@ class Cluster:
         """Return the peak resident bytes of the job's processes, summed: this one and the workers'."""
         if self.threads:
             return machine.peak_memory()
-        asked = self.client.run(_process_peak, workers=[slot.address for slot in self.slots])
+        # By name: a worker that came back after a loss has another address, and one that did not is left out.
+        names = {slot.name for slot in self.slots}
+        known = self.client.scheduler_info(n_workers=-1)["workers"]
+        here = [address for address, info in known.items() if str(info["name"]) in names]
+        asked = self.client.run(_process_peak, workers=here, on_error="ignore") if here else {}
         return machine.peak_memory() + sum(dict(asked.values()).values())
 
 
@@ -268,9 +275,12 @@ def place_nodes(costs: Sequence[float], slots: Sequence[Slot]) -> list[Slot]:
     Parameters
     ----------
     costs : sequence of float
-        Of each node's steps together, in any unit.
+        Of each node's steps together, in any unit; 0 where it is not known.
     slots : sequence of Slot
     """
+    # A dynamic schedule does not tell what its nodes will cost: those unknown count as the mean of the known.
+    known = [cost for cost in costs if cost] or [1.0]
+    costs = [cost or sum(known) / len(known) for cost in costs]
     load = [0.0] * len(slots)
     placed: list[Slot] = [slots[0]] * len(costs)
     for node in sorted(range(len(costs)), key=lambda node: (-costs[node], node)):

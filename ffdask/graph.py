@@ -7,14 +7,17 @@ the worker that holds the outcome, so that nothing travels that is not read. Hel
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from distributed import Client, Future
+from distributed import Client, Future, KilledWorker
 
 from ffdask import datasets, machine
 from ffdask.cluster import Slot
@@ -89,10 +92,16 @@ def run_step(
 
 def _read(job: Job, dataset: Dataset) -> Data:
     """Return the data as this worker reads it: its own copy of the same store, once per process."""
+    path = _located(dataset)
+    return Data.of(job.calendar, datasets.load(path, "train"), lambda: datasets.load(path, "test"))
+
+
+@lru_cache(maxsize=8)
+def _located(dataset: Dataset) -> str:
     path = datasets.locate(dataset)
     if path is None:
         raise RunFailed(f"data set {dataset.name}: this worker could read it when the run began, and now cannot")
-    return Data.of(job.calendar, datasets.load(path, "train"), lambda: datasets.load(path, "test"))
+    return path
 
 
 def _sent(chunks: Mapping[int, tuple[Images, Labels]]) -> Data:
@@ -161,10 +170,35 @@ class Graph:
         self.client, self.run, self.job, self.plan, self.dataset = client, run, job, plan, dataset
         self.slots, self.chunks, self.readers, self.cut_every = slots, chunks, readers, cut_every
         self.ledger: Ledger[Placed] = Ledger(plan)
-        # A node does one step at a time: alone on a worker of several units, its steps take them all.
+        # A node does one step at a time: alone on a worker of several units, its steps take them all. Where units do
+        # not divide among a worker's nodes, two steps of a node may meet; the bits do not care.
         nodes = Counter(slot.name for slot in slots)
         self.shares = {slot.name: max(1, slot.units // nodes[slot.name]) for slot in slots}
         self._sent: dict[int, Future] = {}
+
+    def lost_workers(self) -> list[str]:
+        """Return the names of workers of ours whose resource nobody offers now: their steps wait for ever."""
+        known = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        offered = {name for info in known for name in info["resources"]}
+        return sorted({slot.name for slot in self.slots if slot.resource not in offered})
+
+    def gather(self, futures: list[Future]) -> list[Outcome]:
+        """Return the outcomes of futures; raises RunFailed if one was lost."""
+        try:
+            outcomes: list[Outcome] = self.client.gather(futures)
+        except (KilledWorker, CancelledError, OSError) as error:
+            raise RunFailed(f"a result was lost before it was read: {type(error).__name__}: {error}") from error
+        return outcomes
+
+    def close(self, records: Iterable[Future]) -> None:
+        """Cancel whatever is still to do and let go of every future: nothing of this run stays on the cluster."""
+        placed = self.ledger.clear()
+        futures = [*records, *self._sent.values(), *(one.outcome for one in placed)]
+        futures += [picked for one in placed for picked in one.picked.values()]
+        self._sent.clear()
+        # A cluster that is gone has nothing left to cancel.
+        with contextlib.suppress(Exception):
+            self.client.cancel(futures, force=True)
 
     def cuts(self, step: Step) -> list[str]:
         """Return the pieces of a step behind which the graph is cut.
@@ -223,9 +257,9 @@ class Graph:
     def picked(self, placed: Placed, piece: str) -> Future:
         """Return the future of one piece of an outcome, picked on the worker that holds it.
 
-        The outcome itself where there is nothing else of weight in it: one piece, or a head's, which are small.
+        The outcome itself where there is nothing else in it.
         """
-        if placed.cut or len(placed.step.gives) == 1 or placed.step.kind == "head":
+        if placed.cut or len(placed.step.gives) == 1:
             return placed.outcome
         if piece not in placed.picked:
             key = f"{piece}-{placed.step.name}"
@@ -242,7 +276,10 @@ class Graph:
         found = [(need, placed) for need in needs if (placed := self.ledger.get(need)) is not None]
         if not found:
             return
-        values = self.client.gather([self.picked(placed, need.piece) for need, placed in found])
+        # A head's outcome is small: it comes whole, with no task to pick from it.
+        values = self.gather(
+            [placed.outcome if step.kind == "head" else self.picked(placed, need.piece) for need, placed in found]
+        )
         for (need, placed), value in zip(found, values, strict=True):
             key = f"load_{need.piece}-{step.name}"
             future = self._helper(given, pick(value, need.piece), slot=placed.slot, key=key)

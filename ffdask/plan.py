@@ -12,7 +12,7 @@ from ffdask.config import Resolved
 from ffdask.errors import BadInput
 from ffdask.schedules.costs import activity_bytes, cost, node_costs, state_bytes
 from ffdask.schedules.ideal import Timed, ideal, makespan, speed_up_bound
-from ffdask.schedules.steps import Step, static_steps
+from ffdask.schedules.steps import Plan, Step, static_steps
 
 PROCESS_BYTES = 250_000_000
 """What a Python process with Dask, NumPy and Zarr in it takes before any data."""
@@ -26,9 +26,9 @@ MOST_LINES = 16
 GIB = 1 << 30
 
 
-def default_look_ahead(nodes: int, staleness: int) -> int:
+def default_look_ahead(plan: Plan) -> int:
     """Return how many rounds may be in work: what staleness and nodes can use, and two to hide the client behind."""
-    return max(nodes, staleness + 1) + 2
+    return max(plan.nodes, plan.staleness + 1 if plan.reads_probabilities else 1) + 2
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ class Forecast:
         """Return the bound on speed-up, whatever the number of workers."""
         plan, job = self.resolved.plan, self.resolved.job
         between = plan.calendar.chunks if plan.calendar.by_visit else plan.calendar.chapters // plan.calendar.epochs
-        stale = plan.staleness if plan.reads_probabilities else 0
+        # Without probabilities to read, no round waits for another by its negatives.
+        stale = plan.staleness if plan.reads_probabilities else plan.rounds
         return speed_up_bound(self.steps, lambda step: cost(job, step).seconds, plan.nodes, stale, between)
 
     def activities(self) -> list[int]:
@@ -106,7 +107,7 @@ class Forecast:
 def forecast(resolved: Resolved, worker_of: Sequence[int], units: Sequence[int]) -> Forecast:
     """Return the forecast of a run on workers with `units`, node n on worker ``worker_of[n]``."""
     steps = tuple(islice(static_steps(resolved.entry.steps, resolved.plan), MOST_STEPS))
-    look_ahead = default_look_ahead(resolved.plan.nodes, resolved.plan.staleness)
+    look_ahead = default_look_ahead(resolved.plan)
     timed = ideal(steps, lambda step: cost(resolved.job, step).seconds, lambda node: worker_of[node], units, look_ahead)
     return Forecast(steps, tuple(timed), tuple(worker_of), tuple(units), resolved)
 

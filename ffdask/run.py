@@ -153,7 +153,7 @@ def fit(
             f"{100 * figures['utilization']:.0f} % busy"
         )
         timeline.draw(records, folder.path / "timeline.png", title)
-        tested = test(network, config.network.classifier, dataset, cluster.units)
+        tested = test(network, config.network.classifier, dataset, os.cpu_count() or 1)
         figures = tested | figures | {"weights_sha256": network.sha256()}
         figures["peak_memory_bytes"] = cluster.peak_memory()
         figures["total_seconds"] = time.perf_counter() - begun
@@ -266,4 +266,4 @@ def _training(graph: Graph, resolved: Resolved, watchers: Sequence[Watcher]) -> 
             watcher.record(record)
 
     plan = resolved.plan
-    return Training(graph, schedule(plan), default_look_ahead(plan.nodes, plan.staleness), heard)
+    return Training(graph, schedule(plan), default_look_ahead(plan), heard)

@@ -14,15 +14,22 @@ COLOURS = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377", "#4
 
 def training_seconds(records: Sequence[Record]) -> float:
     """Return the seconds from the first training step's start to the last state's end."""
-    states = [record for record in records if record["kind"] in ("train", "head")]
-    if not states:
-        return 0.0
-    return float(max(record["stop"] for record in states) - min(record["start"] for record in states))
+    first, last = _window(records)
+    return float(last - first)
 
 
 def busy_seconds(records: Sequence[Record]) -> float:
-    """Return the seconds inside steps' own computing, evaluation left out; waiting is not busy."""
-    return float(sum(record["stop"] - record["start"] for record in records if record["kind"] != "evaluate"))
+    """Return the seconds inside steps' own computing while training went on, evaluation left out."""
+    first, last = _window(records)
+    busy = (min(r["stop"], last) - max(r["start"], first) for r in records if r["kind"] != "evaluate")
+    return float(sum(seconds for seconds in busy if seconds > 0))
+
+
+def _window(records: Sequence[Record]) -> tuple[float, float]:
+    """Return when the first training step started and when the last state was there; (0, 0) if there was none."""
+    states = [record for record in records if record["kind"] in ("train", "head")]
+    starts, stops = [r["start"] for r in states], [r["stop"] for r in states]
+    return min(starts, default=0.0), max(stops, default=0.0)
 
 
 def utilization(records: Sequence[Record], units: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,12 @@ from ffdask.network import Network
 from ffdask.schedules.steps import Await, Checker, Schedule, Step
 
 Record = dict[str, Any]
+
+LOOK_SECONDS = 2.0
+"""Silence after which the workers are looked for, and between two looks."""
+
+LOST_SECONDS = 30.0
+"""How long a worker may be gone: a nanny brings one back within a few seconds."""
 
 
 @dataclass
@@ -61,11 +68,11 @@ class Training:
         BadInput
             When the schedule yields a step that it must not.
         """
-        finished = as_completed(loop=self.graph.client.loop, with_results=True, raise_errors=False)
+        finished: Any = as_completed(loop=self.graph.client.loop, with_results=True, raise_errors=False)
         try:
             self._pump(finished)
             while self._flying:
-                future, result = next(finished)
+                future, result = self._next(finished)
                 step = self._flying.pop(future)
                 self._finish(step, future, result)
                 # The loop variables would keep this result alive through the next wait.
@@ -74,10 +81,29 @@ class Training:
             if self._parked or not self._exhausted:
                 waiting = self._parked[0][1].name if self._parked else "the schedule"
                 raise RunFailed(f"{waiting} waits for what no step in work will give")
-        except BaseException:
-            self.graph.client.cancel(list(self._flying), force=True)
-            raise
-        return self._network()
+            return self._network()
+        finally:
+            # Whoever else uses the cluster finds nothing of ours on it, however the run ended.
+            self.graph.close(self._flying)
+
+    def _next(self, finished: Any) -> tuple[Future, Any]:
+        """Return the next future that has finished; look for lost workers while there is none."""
+        looked, lost_since = time.monotonic(), None
+        while finished.queue.empty():
+            with finished.thread_condition:
+                finished.thread_condition.wait(0.1)
+            now = time.monotonic()
+            if now - looked < LOOK_SECONDS:
+                continue
+            lost, looked = self.graph.lost_workers(), now
+            lost_since = (lost_since or now) if lost else None
+            if lost_since and now - lost_since > LOST_SECONDS:
+                raise RunFailed(
+                    f"worker {', '.join(lost)} is gone, and has not come back with its resource within "
+                    f"{LOST_SECONDS:g} s; the nodes placed on it cannot go on: start the run again"
+                )
+        following: tuple[Future, Any] = next(finished)
+        return following
 
     def _pump(self, finished: Any) -> None:
         """Submit every step whose inputs can be named, drawing from the schedule as far as the look-ahead allows."""
@@ -157,7 +183,7 @@ class Training:
         missing = [layer for layer in layers if layer not in newest]
         if missing:
             raise RunFailed(f"the schedule ended without training {_named(missing)}")
-        outcomes = self.graph.client.gather([self.graph.picked(newest[layer], "state") for layer in layers])
+        outcomes = self.graph.gather([self.graph.picked(newest[layer], "state") for layer in layers])
         states = [outcome["state"] for outcome in outcomes]
         head = states[plan.layers] if plan.trains_head else None
         return Network(tuple(states[: plan.layers]), head, self.graph.job.classes)

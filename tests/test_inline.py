@@ -182,3 +182,32 @@ def test_it_learns(name):
         assert network.errors(images, labels, classifier, kernels) < 0.3 * len(labels)
     losses = [record["loss"] for key, record in records.items() if key.startswith("train_layer2")]
     assert losses[-1] < losses[0]
+
+
+def test_a_layer_may_rest_for_as_many_chapters_as_a_schedule_likes():
+    """Its newest state is kept, however old: greedy and frozen layers can be written as schedules."""
+    from ffdask.schedules.rules import push, train
+
+    def greedy(plan):
+        newest = {}
+        for chapter in range(plan.rounds):
+            layer = 1 if chapter < plan.rounds - 1 and chapter != 1 else 2
+            negatives = plan.negatives(chapter, 0)
+            yield negatives
+            below = push(plan, chapter, layer, 0, newest, negatives, None) if layer == 2 else None
+            if below:
+                yield below
+            step = train(plan, chapter, layer, 0, newest, negatives, below)
+            newest[layer] = step.name
+            yield step
+
+    calendar = Calendar(90, 40, 15, 3, 9, False, 3)
+    job = Job(36, (20, 30), 10, calendar, LayerRecipe(), Optimizer(), HeadRecipe(), "goodness", "random")
+    plan = Plan(2, 1, calendar, 0, False, False)
+    network, records = train_inline(job, plan, greedy, Data.of(calendar, rows(90), lambda: rows(10)))
+    assert [name for name in records if name.startswith("train_layer2")] == [
+        "train_layer2-chapter001",
+        "train_layer2-chapter008",
+    ]
+    batches = [sum(-(-r["rows"] // 15) for n, r in records.items() if n.startswith(f"train_layer{i}")) for i in (1, 2)]
+    assert [state.steps for state in network.states] == batches

@@ -104,8 +104,12 @@ def test_the_costs_of_the_nodes_are_all_the_work(resolved):
 
 
 @pytest.mark.parametrize(("nodes", "staleness", "rounds"), [(1, 0, 3), (4, 3, 6), (2, 5, 8), (8, 0, 10)])
-def test_look_ahead(nodes, staleness, rounds):
-    assert default_look_ahead(nodes, staleness) == rounds
+def test_look_ahead(resolved, nodes, staleness, rounds):
+    keys = {"schedule__nodes": nodes, "schedule__staleness": staleness}
+    assert default_look_ahead(resolved(**keys).plan) == rounds
+    # Negatives that read no probabilities wait for nothing, and staleness means nothing.
+    random = resolved(network__negatives="random", **keys).plan
+    assert default_look_ahead(random) == nodes + 2
 
 
 # --- memory

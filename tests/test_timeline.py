@@ -29,12 +29,13 @@ def test_training_goes_from_the_first_training_steps_start_to_the_last_states_en
 
 
 def test_evaluation_is_not_busy():
-    assert timeline.busy_seconds(RUN) == 1 + 4 + 1 + 4 + 4 + 1 + 2
+    # Nor is what came before the first training step: the negatives of 8 to 9.
+    assert timeline.busy_seconds(RUN) == 4 + 1 + 4 + 4 + 1 + 2
 
 
 def test_utilization_is_busy_over_units_and_training_seconds():
-    assert timeline.utilization(RUN, 1) == pytest.approx(17 / 12)
-    assert timeline.utilization(RUN, 2) == pytest.approx(17 / 24)
+    assert timeline.utilization(RUN, 1) == pytest.approx(16 / 12)
+    assert timeline.utilization(RUN, 2) == pytest.approx(16 / 24)
     assert timeline.utilization([], 2) == 0
     busy = [record("train", 0, 5, 1, 0), record("train", 0, 5, 1, 1)]
     assert timeline.utilization(busy, 2) == 1

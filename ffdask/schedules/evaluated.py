@@ -23,7 +23,9 @@ def evaluated(schedule: Callable[[Plan], Schedule], every: int) -> Callable[[Pla
             try:
                 drawn = inner.send(answer)  # type: ignore[arg-type]
             except StopIteration:
-                break
+                if last and not (chapter_of(last.round) + 1) % every:
+                    yield _look(plan, newest, last)
+                return
             answer = None
             if isinstance(drawn, Await):
                 answer = yield drawn

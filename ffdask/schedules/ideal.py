@@ -110,10 +110,10 @@ def makespan(timed: Sequence[Timed]) -> float:
 def speed_up_bound(
     steps: Sequence[Step], seconds: Callable[[Step], float], nodes: int, staleness: int, rounds: int
 ) -> float:
-    """Return min(nodes, staleness + 1, all costs / the costliest layer's chain of train steps).
+    """Return min(nodes, rounds in work at once, all costs / the costliest layer's chain of train steps).
 
-    `rounds` is how many rounds lie between a row's visits: with at least staleness + 1 of them, staleness binds
-    nothing.
+    `rounds` is how many rounds an epoch has (0 where a round has several epochs): a row's negatives read what was
+    recorded at a visit of that row at least staleness + 1 rounds ago, so as many rounds as lie between are in work.
     """
     total = sum(seconds(step) for step in steps)
     chains: dict[int, float] = {}
@@ -121,6 +121,6 @@ def speed_up_bound(
         if "state" in step.gives:
             chains[step.layer] = chains.get(step.layer, 0.0) + seconds(step)
     bounds = [float(nodes), total / max(chains.values())] if chains and max(chains.values()) else [float(nodes)]
-    if rounds < staleness + 1:
-        bounds.append(staleness + 1.0)
+    between = max(rounds, 1)
+    bounds.append(float(-(-(staleness + 1) // between) * between))
     return min(bounds)

@@ -40,8 +40,20 @@ class Ledger(Generic[T]):
                 self.newest[layer] = value
             self._kept[need] = (self._kept[need][0], value)
 
+    def clear(self) -> list[T]:
+        """Forget everything; return what was kept."""
+        values = [*self.newest.values(), *(value for _, value in self._kept.values())]
+        self.newest.clear()
+        self._kept.clear()
+        return values
+
     def open_round(self, round_: int) -> None:
-        """Forget every piece that no step of `round_` or later may read."""
-        gone = [need for need, (kept, _) in self._kept.items() if kept + self.plan.reach(need.piece) < round_]
+        """Forget every piece that no step of `round_` or later may read: a layer's newest state is kept."""
+        gone = [
+            need
+            for need, (kept, value) in self._kept.items()
+            if kept + self.plan.reach(need.piece) < round_
+            and not (need.piece == "state" and any(value is newest for newest in self.newest.values()))
+        ]
         for need in gone:
             del self._kept[need]

@@ -160,6 +160,8 @@ class Checker:
             raise self._bad(step, "was yielded before; a repetition takes `again`")
         if step.round < self.round:
             raise self._bad(step, f"comes after round {self.round} began; yield rounds in order")
+        if step.round > self.round:
+            self._forget()
         self.round = step.round
         for role, need in step.needs.items():
             self._check_need(step, role, need)
@@ -170,9 +172,12 @@ class Checker:
                 raise self._bad(step, f"trains {before or 'the initial state'}; the layer's newest state is {expected}")
             self._newest[step.layer] = step.name
         self._gives[step.name] = (step.round, step.gives)
-        if len(self._gives) > 10_000:  # Forget what is too old to be read: a run may have millions of steps.
-            horizon = self.round - max(self.plan.reach(piece) for piece in ("state", "probabilities")) - 1
-            self._gives = {name: seen for name, seen in self._gives.items() if seen[0] >= horizon}
+
+    def _forget(self) -> None:
+        """Forget what is too old to be read: a run may have millions of steps."""
+        horizon = self.round - max(self.plan.reach(piece) for piece in ("state", "probabilities")) - 1
+        newest = set(self._newest.values())
+        self._gives = {name: seen for name, seen in self._gives.items() if seen[0] >= horizon or name in newest}
 
     def _check_need(self, step: Step, role: str, need: Need) -> None:
         if need.step not in self._gives:
@@ -180,8 +185,8 @@ class Checker:
         round_, gives = self._gives[need.step]
         if need.piece not in gives:
             raise self._bad(step, f"needs {need.piece!r} of {need.step}, which gives {', '.join(gives)}")
-        newest = need.piece == "state" and self._newest.get(step.layer) == need.step
-        if step.round - round_ > self.plan.reach(need.piece) and not newest and self.plan.reach(need.piece) >= 0:
+        newest = need.piece == "state" and need.step in self._newest.values()
+        if step.round - round_ > self.plan.reach(need.piece) and not newest:
             raise self._bad(
                 step,
                 f"needs {need.piece!r} of {need.step}, {step.round - round_} rounds back; "
