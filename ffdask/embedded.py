@@ -23,7 +23,8 @@ SETTINGS = {
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.client.direct-to-workers": True,
-    "distributed.comm.retry.count": 3,
+    # Who asks a dead worker for a piece learns of it by this time-out, and the run stands still until then.
+    "distributed.comm.timeouts.connect": "5s",
 }
 """Dask's configuration while ffdask runs; of given workers only the client's part acts."""
 

@@ -150,7 +150,8 @@ class Training:
         return None
 
     def _finish(self, step: Step, future: Future, result: Any) -> None:
-        if future.status != "finished":
+        # By the result, not by the future's status: its worker may have died since, and it is being done again.
+        if not isinstance(result, dict):
             raise self._failure(step, future, result)
         loss = result.get("loss", 0.0)
         if not math.isfinite(loss):
