@@ -24,25 +24,34 @@ def arguments(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def train(*flags: str) -> dict[str, Any]:
-    """Run ``python -m ffdask.train`` with `flags`, BLAS left to itself; return its summary."""
+def train(*flags: str, records: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    """Run ``python -m ffdask.train`` with `flags`, BLAS left to itself; return its summary, add to its `records`."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("OPENBLAS_")}
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         command = [sys.executable, "-m", "ffdask.train", "--quiet", "--out", str(out), *flags]
         subprocess.run(command, check=True, env=environment)
+        if records is not None:
+            records += [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
         summary: dict[str, Any] = json.loads((out / "summary.json").read_text())
     return summary
 
 
+def commit() -> str:
+    """Return the commit that is checked out, and whether its files were changed since."""
+    root = Path(__file__).parent
+    head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True)
+    # Untracked files do not count: a benchmark's own figures are such.
+    asked = ["git", "status", "--porcelain", "--untracked-files=no"]
+    dirty = subprocess.run(asked, cwd=root, capture_output=True, text=True).stdout.strip()
+    return f"{head.stdout.strip() or 'unknown'}{' with changes' if dirty else ''}"
+
+
 def where(summary: dict[str, Any]) -> str:
     """Return the commit, the machine and the versions, in a line."""
-    root = Path(__file__).parent
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True)
-    dirty = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True).stdout.strip()
     print_ = summary["fingerprint"]
     return (
-        f"commit {commit.stdout.strip() or 'unknown'}{' with changes' if dirty else ''}; {print_['processor']}, "
+        f"commit {commit()}; {print_['processor']}, "
         f"{os.cpu_count()} cores, {platform.system()}; {print_['blas']}; Python {print_['python']}, "
         f"distributed {print_['distributed']}"
     )

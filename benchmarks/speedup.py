@@ -10,6 +10,7 @@ from side_by_side import arguments, median, show, train, where
 from ffdask import datasets
 from ffdask.cluster import Slot
 from ffdask.config import load
+from ffdask.resolved import resolve
 from ffdask.run import place
 
 
@@ -18,7 +19,7 @@ def ideal_speed_up(keys: dict[str, object]) -> float:
     config = load(None, keys)
     dataset = datasets.obtain(config.data.dataset)
     workers = [Slot("", f"worker{index}", 1) for index in range(2)]
-    return place(config.resolve(dataset, 2), workers)[1].speed_up
+    return place(resolve(config, dataset, 2), workers)[1].speed_up
 
 
 def main() -> None:

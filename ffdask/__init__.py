@@ -1,7 +1,8 @@
 """ffdask: Forward-Forward training as a dynamic Dask task graph.
 
-`fit` trains; `open_run` opens what a run left; the command lines are ``python -m ffdask.train``, ``ffdask.evaluate``
-and ``ffdask.predict``. Papers, by the short names that docstrings use:
+`fit` trains; `from_arrays` makes a data set of what a program holds; `open_run` opens what a run left; the command
+lines are ``python -m ffdask.train``, ``ffdask.evaluate`` and ``ffdask.predict``. Papers, by the short
+names that docstrings use:
 
 [FF] G. Hinton, *The Forward-Forward Algorithm: Some Preliminary Investigations*, arXiv 2212.13345 (2022).
 
@@ -9,6 +10,7 @@ and ``ffdask.predict``. Papers, by the short names that docstrings use:
 """
 
 from ffdask.config import Config, load
+from ffdask.datasets import from_arrays
 from ffdask.run import Run, fit, open_run
 
-__all__ = ["Config", "Run", "fit", "load", "open_run"]
+__all__ = ["Config", "Run", "fit", "from_arrays", "load", "open_run"]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 
-def shifted(images: NDArray[np.uint8], pixels: int, generator: np.random.Generator) -> NDArray[np.uint8]:
-    """Return images (n, height, width), each shifted by up to `pixels` in both directions, all shifts equally likely.
+def shifted(images: NDArray[Any], pixels: int, generator: np.random.Generator) -> NDArray[Any]:
+    """Return images, each shifted by up to `pixels` in both directions, all shifts equally likely.
 
     Parameters
     ----------
-    images : (n, height, width) uint8
+    images : (n, height, width) or (n, height, width, channels)
     pixels : int
         0 returns `images` itself, with nothing drawn.
     generator : numpy.random.Generator
@@ -19,9 +21,9 @@ def shifted(images: NDArray[np.uint8], pixels: int, generator: np.random.Generat
     """
     if not pixels:
         return images
-    n, height, width = images.shape
+    n, height, width = images.shape[:3]
     down, right = generator.integers(0, 2 * pixels + 1, (2, n))
-    padded = np.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels)))
+    padded = np.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), *[(0, 0)] * (images.ndim - 3)))
     out = np.empty_like(images)
     for top in range(2 * pixels + 1):
         for left in range(2 * pixels + 1):

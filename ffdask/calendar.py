@@ -26,10 +26,10 @@ class Visit:
     chunk: int
     again: int = 0
 
-    def draw(self, seed: int, purpose: str) -> np.random.Generator:
-        """Return the generator of this visit's draws for `purpose`."""
+    def draw(self, seed: int, purpose: str, *where: int) -> np.random.Generator:
+        """Return the generator of this visit's draws for `purpose` (and, within it, for `where`)."""
         name = f"{purpose}-again-{self.again}" if self.again else purpose
-        return draws.generator(seed, name, self.epoch, self.chunk)
+        return draws.generator(seed, name, self.epoch, self.chunk, *where)
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class Calendar:
     seed : int
     cooldown : float
         Progress at which the rate starts its linear fall to 0.
+    validation : int
+        Rows held out beside the `rows` that are trained on.
     """
 
     rows: int
@@ -60,6 +62,7 @@ class Calendar:
     by_visit: bool
     seed: int
     cooldown: float = 0.5
+    validation: int = 0
 
     @property
     def chunks(self) -> int:
@@ -77,8 +80,12 @@ class Calendar:
         return self.visits if self.by_visit else self.chapters
 
     def deal(self) -> list[Rows]:
-        """Return each chunk's row numbers, dealt once by a permutation of all rows."""
-        return _deal(self.seed, self.rows, self.chunk)
+        """Return each chunk's row numbers, dealt once by a permutation of all rows that are not held out."""
+        return _deal(self.seed, self.rows, self.chunk, self.validation)
+
+    def held_out(self) -> Rows:
+        """Return the numbers of the rows that are held out for validation, which leave before dealing."""
+        return held_out(self.seed, self.rows + self.validation, self.validation)
 
     def chunk_rows(self, chunk: int) -> int:
         """Return how many rows chunk number `chunk` has."""
@@ -133,6 +140,10 @@ class Calendar:
         """Return the order in which a visit takes its chunk's rows: the same for every layer and schedule."""
         return visit.draw(self.seed, "order").permutation(self.chunk_rows(visit.chunk))
 
+    def minibatches_in(self, chunk: int) -> int:
+        """Return how many minibatches a visit of chunk number `chunk` has."""
+        return -(-self.chunk_rows(chunk) // self.batch)
+
     def minibatches(self, visit: Visit) -> Iterator[tuple[int, int, float]]:
         """Yield (start, stop, rate factor) of a visit's minibatches, within its order."""
         rows = self.chunk_rows(visit.chunk)
@@ -157,7 +168,22 @@ class Calendar:
 
 
 @lru_cache(maxsize=4)
-def _deal(seed: int, rows: int, chunk: int) -> list[Rows]:
+def _deal(seed: int, rows: int, chunk: int, validation: int) -> list[Rows]:
     order = draws.generator(seed, "deal").permutation(rows)
+    if validation:
+        order = kept_rows(rows + validation, held_out(seed, rows + validation, validation))[order]
     order.setflags(write=False)
     return [order[start : start + chunk] for start in range(0, rows, chunk)]
+
+
+@lru_cache(maxsize=4)
+def held_out(seed: int, rows: int, validation: int) -> Rows:
+    """Return which `validation` of all training `rows` are held out, sorted."""
+    held = np.sort(draws.generator(seed, "validation").permutation(rows)[:validation])
+    held.setflags(write=False)
+    return held
+
+
+def kept_rows(rows: int, held: Rows) -> Rows:
+    """Return the row numbers that are not `held` out, sorted."""
+    return np.setdiff1d(np.arange(rows), held)

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib.metadata import version
 from typing import Any, NoReturn
 
@@ -18,12 +18,21 @@ from ffdask.errors import BadInput, FFDaskError, nearest
 from ffdask.network import Network
 
 FLAGS: dict[str, dict[str, str]] = {
-    "data": {"--dataset": "data.dataset", "--chunk": "data.chunk"},
+    "data": {
+        "--dataset": "data.dataset",
+        "--chunk": "data.chunk",
+        "--validation": "data.validation",
+        "--overlay": "data.overlay",
+        "--shards": "data.shards",
+        "--alpha": "data.alpha",
+    },
     "network": {
         "--layers": "network.layers",
         "--objective": "network.objective",
         "--negatives": "network.negatives",
+        "--candidates": "network.candidates",
         "--classifier": "network.classifier",
+        "--dropout": "layer.dropout",
     },
     "training": {
         "--epochs": "training.epochs",
@@ -32,12 +41,14 @@ FLAGS: dict[str, dict[str, str]] = {
         "--optimizer": "optimizer.name",
         "--learning-rate": "optimizer.learning_rate",
         "--seed": "training.seed",
+        "--scale": "training.scale",
     },
     "schedule": {
         "--schedule": "schedule.name",
         "--nodes": "schedule.nodes",
         "--chapters": "schedule.chapters",
         "--staleness": "schedule.staleness",
+        "--exchange": "schedule.exchange",
     },
     "cluster": {
         "--scheduler": "cluster.scheduler",
@@ -53,13 +64,14 @@ FLAGS: dict[str, dict[str, str]] = {
         "--out": "run.out",
         "--overwrite": "run.overwrite",
         "--evaluate-every": "run.evaluate_every",
+        "--checkpoint-every": "run.checkpoint_every",
         "--report": "run.report",
         "--quiet": "run.quiet",
     },
 }
 """Flags by group, each with its key; every other key is reached by ``--set``."""
 
-TEXTS = frozenset({"data.dataset", "cluster.scheduler", "cluster.memory_limit", "run.out", "run.report"})
+TEXTS = frozenset({"data.dataset", "data.shards", "cluster.scheduler", "cluster.memory_limit", "run.out", "run.report"})
 """Keys whose flags are taken as text whatever they look like."""
 
 
@@ -80,12 +92,24 @@ def parser(command: str, description: str) -> Parser:
     return made
 
 
-def add_flags(to: argparse.ArgumentParser) -> None:
-    """Add the configuration's flags, grouped, each with its meaning and default from the configuration."""
+def count(text: str) -> int:
+    """Return a flag's value as a number from 1."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"given {text!r}; it takes a whole number from 1")
+    return int(text)
+
+
+def add_flags(to: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
+    """Add the configuration's flags, grouped, each with its meaning and default from the configuration.
+
+    Those named in `without` are left out, for a command that has nothing to do with them.
+    """
     described, defaults = _descriptions(), Config().tables()
     for group, flags in FLAGS.items():
         section = to.add_argument_group(group)
         for flag, key in flags.items():
+            if flag in without:
+                continue
             table, name = key.split(".")
             default = defaults[table].get(name)
             shown = ",".join(map(str, default)) if isinstance(default, list) else default
@@ -114,24 +138,29 @@ def _descriptions() -> dict[str, str]:
 
 def configuration(arguments: argparse.Namespace) -> Config:
     """Return the configuration of the graph file and the flags, the flags winning."""
-    keys: dict[str, Any] = {}
+    return load(arguments.graph, keys(arguments))
+
+
+def keys(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the keys that the flags give."""
+    given: dict[str, Any] = {}
     for text in arguments.set:
         key, equals, value = text.partition("=")
         if not equals:
             raise BadInput(f"--set: given {text!r}; it takes TABLE.KEY=VALUE, such as optimizer.momentum=0.8")
-        keys[key.strip()] = value.strip() if key.strip() in TEXTS else parse_value(value.strip())
+        given[key.strip()] = value.strip() if key.strip() in TEXTS else parse_value(value.strip())
     for flags in FLAGS.values():
         for key in flags.values():
-            value = getattr(arguments, key)
+            value = getattr(arguments, key, None)
             if value is not None:
-                keys[key] = parse_value(value) if isinstance(value, str) and key not in TEXTS else value
-    return load(arguments.graph, keys)
+                given[key] = parse_value(value) if isinstance(value, str) and key not in TEXTS else value
+    return given
 
 
 def add_run(to: argparse.ArgumentParser) -> None:
     """Add what every command over a finished run takes: its folder, and by which classifier it answers."""
     to.add_argument("run", help="the run's folder")
-    to.add_argument("--classifier", help="softmax or goodness (default: the run's own)")
+    to.add_argument("--classifier", help="one that the run has (default: the run's own)")
 
 
 def classifier(arguments: argparse.Namespace, network: Network, recorded: dict[str, Any]) -> str:
@@ -149,6 +178,11 @@ def classifier(arguments: argparse.Namespace, network: Network, recorded: dict[s
     return str(given)
 
 
+def _with_notes(message: str, error: BaseException) -> str:
+    """Return a message with what was noted on its way, such as how to go on."""
+    return "; ".join([message, *getattr(error, "__notes__", [])])
+
+
 def guarded(main: Callable[[], None]) -> None:
     """Run a command: an error of ours is one line and its exit code; Ctrl-C is 130; a closed pipe is silent."""
     # What a library warns of is for its developers; what matters to the user is a message of ours.
@@ -157,10 +191,10 @@ def guarded(main: Callable[[], None]) -> None:
         main()
         sys.stdout.flush()
     except FFDaskError as error:
-        print(f"ffdask: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"ffdask: {' '.join(_with_notes(str(error), error).split())}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("ffdask: stopped; nothing of this run can be resumed", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"ffdask: {_with_notes('stopped', stop)}", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
         # What is left in the buffer must not be flushed into the closed pipe once more at the end.

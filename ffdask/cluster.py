@@ -19,9 +19,9 @@ from distributed import Client, Worker, performance_report
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from ffdask import machine
-from ffdask.config import ClusterTable
 from ffdask.embedded import SETTINGS, embedded_cluster, machine_memory, resource_name, silence
 from ffdask.errors import BadInput
+from ffdask.tables import ClusterTable
 
 CONNECT_SECONDS = 15
 """How long a given scheduler may take to answer."""
@@ -269,7 +269,9 @@ def _check_bits(fingerprints: dict[str, dict[str, str]], strict: bool, say: Say)
         say(f"the same bits are not promised: {'; '.join(unlike)}")
 
 
-def place_nodes(costs: Sequence[float], slots: Sequence[Slot]) -> list[Slot]:
+def place_nodes(
+    costs: Sequence[float], slots: Sequence[Slot], allowed: Sequence[frozenset[str]] | None = None
+) -> list[Slot]:
     """Return each node's slot: the costliest node first, always to where the work per unit stays least.
 
     Parameters
@@ -277,6 +279,8 @@ def place_nodes(costs: Sequence[float], slots: Sequence[Slot]) -> list[Slot]:
     costs : sequence of float
         Of each node's steps together, in any unit; 0 where it is not known.
     slots : sequence of Slot
+    allowed : sequence of frozenset of str, optional
+        Names of the workers that each node may be placed on; any if left out.
     """
     # A dynamic schedule does not tell what its nodes will cost: those unknown count as the mean of the known.
     known = [cost for cost in costs if cost] or [1.0]
@@ -284,7 +288,8 @@ def place_nodes(costs: Sequence[float], slots: Sequence[Slot]) -> list[Slot]:
     load = [0.0] * len(slots)
     placed: list[Slot] = [slots[0]] * len(costs)
     for node in sorted(range(len(costs)), key=lambda node: (-costs[node], node)):
-        best = min(range(len(slots)), key=lambda i: ((load[i] + costs[node]) / slots[i].units, i))
+        open_ = [i for i, slot in enumerate(slots) if allowed is None or slot.name in allowed[node]]
+        best = min(open_, key=lambda i: ((load[i] + costs[node]) / slots[i].units, i))
         load[best] += costs[node]
         placed[node] = slots[best]
     return placed

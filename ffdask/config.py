@@ -1,7 +1,7 @@
 """A training graph's declaration: tables of keys, from a TOML file and from flags; every value is checked here, once.
 
-Two stages: `load` checks the declaration alone; `Config.resolve` checks it against the data and the cluster, and
-leaves nothing open. The defaults are the default graph, `graphs/mnist.toml`.
+Two stages: `load` checks the declaration alone; `ffdask.resolved.resolve` checks it against the data and the cluster,
+and leaves nothing open. The defaults are the default graph, `graphs/mnist.toml`.
 """
 
 from __future__ import annotations
@@ -9,156 +9,30 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from dask.utils import parse_bytes
-from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
-from pydantic_core import PydanticCustomError
 
-from ffdask.calendar import Calendar
-from ffdask.datasets import Dataset
 from ffdask.errors import BadInput, nearest
+from ffdask.head import HeadRecipe
 from ffdask.layer import LayerRecipe, Optimizer
-from ffdask.negatives import FROM_PROBABILITIES, NEGATIVES
-from ffdask.network import HeadRecipe
-from ffdask.objectives import OBJECTIVES
-from ffdask.schedules import SCHEDULES, Entry
-from ffdask.schedules.steps import Plan
-from ffdask.work import Job
+from ffdask.objectives import Paired
+from ffdask.plugins import Own, entry_of, objective_of, take
+from ffdask.shards import DEALT
+from ffdask.tables import STRICT, ClusterTable, DataTable, NetworkTable, RunTable, ScheduleTable, TrainingTable
 
-ALLOWED: frozenset[tuple[str, str, str]] = frozenset(
-    ("goodness", negatives, classifier) for negatives in NEGATIVES for classifier in ("softmax", "goodness")
-)
-"""The (objective, negatives, classifier) triples that make sense."""
-
-
-def _one_of(allowed: Collection[str]) -> AfterValidator:
-    def check(value: str) -> str:
-        if value not in allowed:
-            raise PydanticCustomError(
-                "name", "{text}", {"text": f"allowed are {', '.join(sorted(allowed))}{nearest(value, allowed)}"}
-            )
-        return value
-
-    return AfterValidator(check)
+ALLOWED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "goodness": (("sampled", "random", "fixed", "adaptive"), ("softmax", "goodness")),
+    "symba": (("sampled", "random", "fixed", "adaptive"), ("softmax", "goodness")),
+    "classifier": (("none",), ("all-heads", "last-head")),
+}
+"""Objective -> the negatives and the classifiers that go with it, its defaults first."""
 
 
-def _memory(value: str) -> str:
-    try:
-        enough = parse_bytes(value) > 0
-    except ValueError:
-        enough = False
-    if not enough:
-        raise PydanticCustomError("memory", "must be an amount of memory such as '4GiB'")
-    return value
-
-
-def _path(value: str) -> str:
-    if "\0" in value:
-        raise PydanticCustomError("path", "must be a path, without a zero byte")
-    return value
-
-
-_strict: Any = {"extra": "forbid", "strict": True}
-Count = Annotated[int, Field(strict=True, gt=0, lt=2**31)]
-Machines = Annotated[int, Field(strict=True, gt=0, le=4096)]
-PathText = Annotated[str, AfterValidator(_path)]
-
-
-@checked(frozen=True, kw_only=True, config=_strict)
-class DataTable:
-    """What is learned from."""
-
-    dataset: Annotated[
-        str, Field(min_length=1, description="a known name (mnist), or a path to IDX files, npz or Zarr")
-    ] = "mnist"
-    chunk: Annotated[Count, Field(description="training rows that travel together")] = 3000
-
-
-@checked(frozen=True, kw_only=True, config=_strict)
-class NetworkTable:
-    """What learns, and how it answers."""
-
-    layers: Annotated[
-        tuple[Count, ...],
-        BeforeValidator(lambda value: [value] if isinstance(value, int) else value),
-        Field(strict=False, min_length=1, max_length=1000, description="units of each layer, first to last"),
-    ] = (1000, 1000, 1000)
-    objective: Annotated[str, _one_of(OBJECTIVES), Field(description="each layer's own loss")] = "goodness"
-    negatives: Annotated[str, _one_of([*NEGATIVES, "none"]), Field(description="how wrong labels are chosen")] = (
-        "sampled"
-    )
-    classifier: Annotated[str, _one_of(["softmax", "goodness"]), Field(description="how the network answers")] = (
-        "softmax"
-    )
-
-
-@checked(frozen=True, kw_only=True, config=_strict)
-class TrainingTable:
-    """How much is learned."""
-
-    epochs: Annotated[Count, Field(description="passes over the training rows")] = 12
-    batch_size: Annotated[Count, Field(description="rows in a minibatch")] = 100
-    shift: Annotated[int, Field(ge=0, le=16, description="pixels by which images are shifted at random")] = 1
-    seed: Annotated[int, Field(ge=0, lt=2**63, description="of every draw")] = 0
-
-
-@checked(frozen=True, kw_only=True, config=_strict)
-class ScheduleTable:
-    """Which step waits for which, and which node runs it."""
-
-    name: Annotated[str, _one_of(SCHEDULES), Field(description="of the schedule")] = "streaming"
-    nodes: Annotated[Machines | None, Field(description="that share the work; left out: as the schedule likes it")] = (
-        None
-    )
-    chapters: Annotated[Count | None, Field(description="into which the epochs are cut; left out: two an epoch")] = None
-    staleness: Annotated[
-        int | None,
-        Field(ge=0, lt=2**31, description="chapters (visits) by which negatives lag; left out: 3 (layers + 1)"),
-    ] = None
-
-
-@checked(frozen=True, kw_only=True, config=_strict)
-class ClusterTable:
-    """Who works."""
-
-    scheduler: Annotated[
-        str | None, Field(min_length=1, description="address of a Dask scheduler; left out: a cluster of one's own")
-    ] = None
-    workers: Annotated[Machines | None, Field(description="Dask workers; left out: one (or all that there are)")] = None
-    units: Annotated[
-        Machines | None, Field(description="steps at a time, all workers together; left out: one a core")
-    ] = None
-    processes: Annotated[bool, Field(description="whether workers are processes of their own")] = False
-    memory_limit: Annotated[str | None, AfterValidator(_memory), Field(description="of each worker process")] = None
-    device: Annotated[Literal["auto", "cpu", "gpu"], Field(description="what computes")] = "auto"
-    wait: Annotated[
-        float, Field(gt=0, le=86400, allow_inf_nan=False, description="seconds to wait for given workers")
-    ] = 60.0
-    strict_bits: Annotated[bool, Field(description="refuse workers whose bits may differ")] = False
-
-
-@checked(frozen=True, kw_only=True, config=_strict)
-class RunTable:
-    """What is left behind, and what is said."""
-
-    out: Annotated[
-        PathText | None, Field(min_length=1, description="the run's folder; left out: a dated one under runs/")
-    ] = None
-    overwrite: Annotated[bool, Field(description="replace an existing run folder")] = False
-    evaluate_every: Annotated[
-        int, Field(ge=0, lt=2**31, description="chapters between looks at the test set; 0: the end only")
-    ] = 0
-    cut_every: Annotated[Count, Field(description="chapters between cuts of the task graph")] = 4
-    report: Annotated[PathText | None, Field(min_length=1, description="file for Dask's performance report")] = None
-    quiet: Annotated[bool, Field(description="print nothing")] = False
-
-
-@checked(frozen=True, kw_only=True, config=_strict)
+@checked(frozen=True, kw_only=True, config=STRICT)
 class Config:
     """A training graph: every key of every table, checked; immutable.
 
@@ -187,84 +61,9 @@ class Config:
                     del table[key]
                 elif isinstance(value, tuple):
                     table[key] = list(value)
+                elif isinstance(value, Own):
+                    table[key] = str(value)
         return plain
-
-    def resolve(self, dataset: Dataset, units: int) -> Resolved:
-        """Check against the data and the cluster's compute units; return the run with nothing left open.
-
-        Raises
-        ------
-        BadInput
-            If there are more chapters than visits, or the minibatch or the classes do not fit the data.
-        """
-        entry = SCHEDULES[self.schedule.name]
-        rows, chunk, batch = dataset.train_rows, self.data.chunk, self.training.batch_size
-        smallest = min(chunk, rows)
-        if batch > smallest:
-            raise BadInput(
-                f"training.batch_size (--batch-size): given {batch}, but a chunk has {smallest} rows "
-                f"(data.chunk {chunk}, {rows} training rows); make the minibatch smaller or the chunk larger"
-            )
-        if dataset.height * dataset.width <= dataset.classes:
-            raise BadInput(
-                f"data.dataset: images of {dataset.height} x {dataset.width} have no room for the "
-                f"{dataset.classes} inputs of the label"
-            )
-        visits = self.training.epochs * -(-rows // chunk)
-        chapters = self.schedule.chapters or min(2 * self.training.epochs, visits)
-        if chapters > visits:
-            raise BadInput(
-                f"schedule.chapters (--chapters): given {chapters}, but {self.training.epochs} epochs of "
-                f"{visits // self.training.epochs} chunks are only {visits} visits; "
-                f"take at most {visits} chapters, more epochs or a smaller chunk"
-            )
-        layers = len(self.network.layers)
-        calendar = Calendar(
-            rows,
-            chunk,
-            batch,
-            self.training.epochs,
-            chapters,
-            entry.by_visit,
-            self.training.seed,
-            self.optimizer.cooldown,
-        )
-        staleness = self.schedule.staleness
-        if staleness is None:
-            staleness = layers + 1 if entry.by_visit else 3
-        reads = self.network.negatives in FROM_PROBABILITIES
-        plan = Plan(
-            layers=layers,
-            nodes=self.schedule.nodes or entry.nodes(layers, units),
-            calendar=calendar,
-            staleness=staleness,
-            trains_head=reads or self.network.classifier == "softmax",
-            reads_probabilities=reads,
-        )
-        job = Job(
-            fan_in=dataset.height * dataset.width,
-            widths=self.network.layers,
-            classes=dataset.classes,
-            calendar=calendar,
-            layer=self.layer,
-            optimizer=self.optimizer,
-            head=self.head,
-            objective=self.network.objective,
-            negatives=self.network.negatives,
-            shift=self.training.shift,
-        )
-        return Resolved(self, dataset, job, plan, entry)
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """A configuration with its data: what is computed (`job`), when and where (`plan`, `entry`)."""
-
-    config: Config
-    dataset: Dataset
-    job: Job
-    plan: Plan
-    entry: Entry
 
 
 def load(graph: str | Path | None = None, keys: Mapping[str, Any] | None = None) -> Config:
@@ -275,7 +74,7 @@ def load(graph: str | Path | None = None, keys: Mapping[str, Any] | None = None)
     graph : path or None
         A TOML file; None takes the default graph.
     keys : mapping, optional
-        ``table.key`` -> value.
+        ``table.key`` -> value. Objective, negatives and schedule may be functions of one's own.
 
     Raises
     ------
@@ -283,14 +82,17 @@ def load(graph: str | Path | None = None, keys: Mapping[str, Any] | None = None)
         For a missing or malformed file, unknown keys, wrong types and values, and combinations without sense.
     """
     tables = _read(Path(graph)) if graph is not None else {}
+    before = _objective(tables)
     for dotted, value in (keys or {}).items():
         table, _, key = dotted.partition(".")
         if not key or not isinstance(tables.setdefault(table, {}), dict):
             raise BadInput(f"given the key {dotted!r}; a key is table.key, one of: {', '.join(known_keys())}")
         tables[table][key] = value
+    own = take(tables, Path(graph).parent if graph is not None else None)
+    _fill_in(tables, keys or {}, changed=_objective(tables) != before)
     try:
         # By way of JSON: strict checks take a table for a dataclass and a list for a tuple there, and nowhere else.
-        config = TypeAdapter(Config).validate_json(json.dumps(tables, default=str))
+        config = TypeAdapter(Config).validate_json(json.dumps(tables, default=str), context=own)
     except ValidationError as error:
         where = f"{graph}: " if graph is not None else ""
         # One message a key: a bad list is one mistake, though its items are checked one by one.
@@ -298,6 +100,29 @@ def load(graph: str | Path | None = None, keys: Mapping[str, Any] | None = None)
         raise BadInput(where + "; ".join(_explain(problem) for problem in reversed(problems.values()))) from None
     _check_alone(config)
     return config
+
+
+def _objective(tables: Mapping[str, Any]) -> Any:
+    network = tables.get("network", {})
+    return network.get("objective", NetworkTable().objective) if isinstance(network, dict) else None
+
+
+def _fill_in(tables: dict[str, Any], keys: Mapping[str, Any], changed: bool) -> None:
+    """Let negatives and classifier follow the objective where they were left out, or a flag changed the objective."""
+    objective = _objective(tables)
+    if not isinstance(objective, str) or not (isinstance(objective, Own) or objective in ALLOWED):
+        return
+    network = tables.setdefault("network", {})
+    for key, allowed in zip(("negatives", "classifier"), _allowed(objective), strict=True):
+        if f"network.{key}" not in keys and (changed or key not in network):
+            network[key] = allowed[0]
+
+
+def _allowed(objective: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what goes with an objective: with one of one's own, what goes with the table's one of its kind."""
+    if isinstance(objective, Own):
+        return ALLOWED["goodness" if isinstance(objective_of(objective), Paired) else "classifier"]
+    return ALLOWED[objective]
 
 
 def known_keys() -> list[str]:
@@ -351,12 +176,35 @@ def _explain(problem: Any) -> str:
 def _check_alone(config: Config) -> None:
     """Check what needs neither data nor cluster but more than one key."""
     network = config.network
-    triple = (network.objective, network.negatives, network.classifier)
-    if triple not in ALLOWED:
-        table = "; ".join(", ".join(row) for row in sorted(ALLOWED))
+    negatives, classifiers = _allowed(network.objective)
+    # Negatives of one's own lie over rows wherever the table's do.
+    fitting = "none" not in negatives if isinstance(network.negatives, Own) else network.negatives in negatives
+    if not fitting or network.classifier not in classifiers:
+        table = "; ".join(f"{name} with {' | '.join(ns)} and {' | '.join(cs)}" for name, (ns, cs) in ALLOWED.items())
+        given = f"{network.objective}, {network.negatives}, {network.classifier}"
         raise BadInput(
-            f"network: objective, negatives and classifier given as {', '.join(triple)}, which do not go together; "
+            f"network: objective, negatives and classifier given as {given}, which do not go together; "
             f"allowed are: {table}"
+        )
+    if network.candidates and not (network.negatives == "adaptive" and network.classifier == "goodness"):
+        raise BadInput(
+            f"network.candidates (--candidates): given {network.candidates}, which only adaptive negatives with the "
+            "goodness classifier try; leave it out"
+        )
+    sharded = entry_of(config.schedule.name).sharded
+    if config.data.shards != "iid" and not sharded:
+        raise BadInput(
+            f"data.shards (--shards): given {config.data.shards!r} with {config.schedule.name}, whose nodes share all "
+            "rows; only federated has shards"
+        )
+    if config.data.validation and sharded and config.data.shards not in DEALT:
+        raise BadInput(
+            "data.validation (--validation): rows cannot be held out of shards that are the nodes' own; leave it out"
+        )
+    if config.schedule.exchange == "batch" and not entry_of(config.schedule.name).by_visit:
+        raise BadInput(
+            f"schedule.exchange (--exchange): given 'batch' with {config.schedule.name}, whose nodes exchange states "
+            "after each chapter; only streaming hands on minibatches"
         )
     if config.training.batch_size > config.data.chunk:
         raise BadInput(

@@ -12,7 +12,7 @@ from dask.utils import parse_bytes
 from distributed import Nanny, Scheduler, SpecCluster, Worker
 from distributed.system import MEMORY_LIMIT
 
-from ffdask.config import ClusterTable
+from ffdask.tables import ClusterTable
 
 SETTINGS = {
     # A node's steps go where its state is: stealing would move them for nothing.
@@ -66,6 +66,8 @@ def embedded_cluster(table: ClusterTable) -> Iterator[SpecCluster]:
                 # Several workers in one process would each measure the whole process.
                 "memory_limit": limit if table.processes else 0,
                 "dashboard": False,
+                # Without pages of its own a worker still has a small web server, which listens everywhere if not told.
+                "dashboard_address": "127.0.0.1:0",
                 "silence_logs": logging.CRITICAL,
                 **({"host": "127.0.0.1", "preload": ["ffdask.ignore_interrupts"]} if table.processes else {}),
             },

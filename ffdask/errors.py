@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import traceback
 from collections.abc import Iterable
 
 
@@ -32,3 +34,17 @@ def nearest(given: str, allowed: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the allowed name nearest to `given`, or an empty string."""
     match = difflib.get_close_matches(str(given), [str(name) for name in allowed], n=1, cutoff=0.5)
     return f" (did you mean {match[0]!r}?)" if match else ""
+
+
+def told(error: BaseException) -> str:
+    """Return an exception in one line: its type, its message, and the last line of the user's own that led to it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = os.path.dirname(os.path.abspath(__file__)) + os.sep
+    own = [
+        frame
+        for frame in frames
+        if not frame.filename.startswith((ours, "<frozen")) and "site-packages" not in frame.filename.split(os.sep)
+    ]
+    message = " ".join(str(error).split())
+    where = f" ({os.path.basename(own[-1].filename)}:{own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}{': ' if message else ''}{message}{where}"

@@ -27,10 +27,10 @@ def main() -> None:
         raise BadInput(
             f"--dataset: given {dataset.name} of {dataset.classes} classes; the run learned {network.classes}"
         )
-    if dataset.height * dataset.width != network.states[0].weights.shape[0]:
+    if dataset.inputs != network.pixels:
         raise BadInput(
-            f"--dataset: given {dataset.name}, whose images have {dataset.height} x {dataset.width} pixels; "
-            f"the run learned from {network.states[0].weights.shape[0]}"
+            f"--dataset: given {dataset.name}, whose samples have {' x '.join(map(str, dataset.shape))} values; "
+            f"the run learned from {network.pixels}"
         )
     digest, known = network.sha256(), recorded_digest(arguments.run)
     agrees = "as recorded" if digest == known else f"NOT as recorded ({known}): the store was changed"

@@ -22,10 +22,13 @@ from distributed import Client, Future, KilledWorker
 from ffdask import datasets, machine
 from ffdask.cluster import Slot
 from ffdask.datasets import Dataset
-from ffdask.errors import RunFailed
+from ffdask.errors import RunFailed, told
+from ffdask.job import Data, Images, Job, Labels
 from ffdask.schedules.ledger import Ledger
 from ffdask.schedules.steps import Need, Plan, Step
-from ffdask.work import Data, Images, Job, Labels, Outcome, perform
+from ffdask.shards import ShardedCalendar
+from ffdask.stay import Kept, drop, recall, stow
+from ffdask.work import Outcome, perform
 
 HELPERS_FIRST = 1_000_000_000
 """Added to a helper's priority: whoever waits for it waits less."""
@@ -52,7 +55,7 @@ def run_step(
     pieces : mapping
         Role -> which piece of it.
     chunks : mapping or None
-        Chunk number (-1: the test set) -> rows, where they were sent; None where the worker reads them itself.
+        Chunk number (-1: those that are looked at) -> rows, where they were sent; None where the worker reads them.
     worker : str
         For the record.
 
@@ -66,7 +69,8 @@ def run_step(
     if threads != 1:
         raise RunFailed(f"step {step.name}: BLAS has {threads} threads on worker {worker}; something set them anew")
     inputs = {role: outcomes[role][piece] for role, piece in pieces.items()}
-    data = _sent(chunks) if chunks is not None else _read(job, dataset)
+    inputs = {role: value.value if isinstance(value, Kept) else value for role, value in inputs.items()}
+    data = _sent(chunks) if chunks is not None else _read(job, dataset, step.node)
     started, clock = time.time(), time.perf_counter()
     try:
         # A loss that is no longer finite is noticed in the record, and ends the run with a message.
@@ -74,13 +78,16 @@ def run_step(
             outcome = perform(job, step, inputs, data)
     except Exception as error:
         # Named here: the steps that wait for this one fail with the same exception, and may be heard of first.
-        raise RunFailed(f"step {step.name} failed on worker {worker}: {type(error).__name__}: {error}") from error
+        raise RunFailed(f"step {step.name} failed on worker {worker}: {told(error)}") from error
+    if isinstance(job.calendar, ShardedCalendar):
+        outcome = {piece: _stays(step, piece, value) for piece, value in outcome.items()}
     outcome["record"] = {
         "name": step.name,
         "kind": step.kind,
         "round": step.round,
         "layer": step.layer,
         "again": step.again,
+        "last": step.last,
         "node": step.node,
         "worker": worker,
         "start": started,
@@ -90,10 +97,26 @@ def run_step(
     return outcome
 
 
-def _read(job: Job, dataset: Dataset) -> Data:
+def _stays(step: Step, piece: str, value: Any) -> Any:
+    """Return a federated step's piece as it may be handed on: states and figures as they are, the rest kept."""
+    return value if piece in ("state", "record") else Kept(value, f"{piece} of {step.name}")
+
+
+def _read(job: Job, dataset: Dataset, node: int) -> Data:
     """Return the data as this worker reads it: its own copy of the same store, once per process."""
+    calendar = job.calendar
+    if isinstance(calendar, ShardedCalendar) and calendar.origin.held:
+        path = _obtained(calendar.origin.path(node))
+        held = Data.held(calendar, datasets.load(path, "train"), lambda: datasets.load(_located(dataset), "test"))
+        return Data.of_node(calendar, node, held)
     path = _located(dataset)
-    return Data.of(job.calendar, datasets.load(path, "train"), lambda: datasets.load(path, "test"))
+    data = Data.of(calendar, datasets.load(path, "train"), lambda: datasets.load(path, "test"))
+    return Data.of_node(calendar, node, data) if isinstance(calendar, ShardedCalendar) else data
+
+
+@lru_cache(maxsize=64)
+def _obtained(path: str) -> str:
+    return datasets.obtain(path).path
 
 
 @lru_cache(maxsize=8)
@@ -126,11 +149,12 @@ def given(value: Any) -> Any:
 
 @dataclass
 class Placed:
-    """A step's outcome on a worker, and the pieces picked from it."""
+    """A step's outcome on a worker, the pieces picked from it, and those behind which the graph is cut."""
 
     step: Step
     slot: Slot
     outcome: Future
+    cuts: tuple[str, ...] = ()
     picked: dict[str, Future] = field(default_factory=dict)
     cut: bool = False
 
@@ -148,7 +172,7 @@ class Graph:
     slots : sequence of Slot
         Of each node.
     chunks : mapping
-        Rows to send to workers that cannot read them: chunk number (-1: the test set) -> (images, labels).
+        Rows to send to workers that cannot read them: chunk number (-1: those that are looked at) -> (images, labels).
     readers : frozenset of str
         Names of the workers that read the rows themselves.
     cut_every : int
@@ -175,6 +199,7 @@ class Graph:
         nodes = Counter(slot.name for slot in slots)
         self.shares = {slot.name: max(1, slot.units // nodes[slot.name]) for slot in slots}
         self._sent: dict[int, Future] = {}
+        self._trained: dict[int, tuple[int, int]] = {}
 
     def lost_workers(self) -> list[str]:
         """Return the names of workers of ours whose resource nobody offers now: their steps wait for ever."""
@@ -199,16 +224,25 @@ class Graph:
         # A cluster that is gone has nothing left to cancel.
         with contextlib.suppress(Exception):
             self.client.cancel(futures, force=True)
+            if self.plan.sharded:
+                self.client.run(drop, f"{self.run}-", workers=[slot.address for slot in self.slots], on_error="ignore")
 
-    def cuts(self, step: Step) -> list[str]:
-        """Return the pieces of a step behind which the graph is cut.
+    def _cuts(self, step: Step) -> tuple[str, ...]:
+        """Return the pieces of a step, the next to be submitted, behind which the graph is cut.
 
-        States at every `cut_every`-th round; probabilities always: what is drawn from them would otherwise tie each
-        chapter to those an epoch before, past any cut of the states.
+        States at every `cut_every`-th round, or where a layer was not trained then, the next time it is; probabilities
+        always: what is drawn from them would otherwise tie each chapter to those an epoch before, past any cut of the
+        states.
         """
-        pieces = ["state"] if "state" in step.gives and (step.round + 1) % self.cut_every == 0 else []
+        pieces: tuple[str, ...] = ()
+        if "state" in step.gives and step.last:
+            newest, before = self._trained.get(step.layer, (-1, -1))
+            before = newest if step.round > newest else before
+            self._trained[step.layer] = (step.round, before)
+            if (step.round + 1) // self.cut_every > (before + 1) // self.cut_every:
+                pieces = ("state",)
         if "probabilities" in step.gives and self.plan.reads_probabilities:
-            pieces.append("probabilities")
+            pieces = (*pieces, "probabilities")
         return pieces
 
     def ready(self, step: Step) -> bool:
@@ -220,7 +254,7 @@ class Graph:
             placed = self.ledger.get(need)
             if placed is None:
                 return False
-            if step.round > placed.step.round and not placed.cut and need.piece in self.cuts(placed.step):
+            if step.round > placed.step.round and not placed.cut and need.piece in placed.cuts:
                 return False
         return True
 
@@ -247,12 +281,17 @@ class Graph:
             priority=-order,
             pure=False,
         )
-        self.ledger.put(step, Placed(step, slot, outcome))
+        self.ledger.put(step, Placed(step, slot, outcome, self._cuts(step)))
         return self._helper(figures, outcome, slot=slot, key=f"record-{step.name}")
 
     def _input(self, placed: Placed, need: Need, slot: Slot) -> Future:
         """Return the future that a reader takes: the outcome itself on its worker, else the one piece."""
-        return placed.outcome if placed.slot == slot else self.picked(placed, need.piece)
+        if placed.slot == slot:
+            return placed.outcome
+        if self.plan.sharded and need.piece != "state":
+            # What is kept could not be sent either, but Dask would try again for ever.
+            raise RunFailed(f"{need.piece} of {need.step} stays on its node, and a step on {slot.name} needs it")
+        return self.picked(placed, need.piece)
 
     def picked(self, placed: Placed, piece: str) -> Future:
         """Return the future of one piece of an outcome, picked on the worker that holds it.
@@ -266,31 +305,60 @@ class Graph:
             placed.picked[piece] = self._helper(pick, placed.outcome, piece, slot=placed.slot, key=key)
         return placed.picked[piece]
 
+    def values(self, placed: Mapping[Need, Placed]) -> dict[Need, Any]:
+        """Return pieces themselves, gathered here."""
+        outcomes = self.gather([self.picked(one, need.piece) for need, one in placed.items()])
+        return {need: outcome[need.piece] for need, outcome in zip(placed, outcomes, strict=True)}
+
+    def restore(self, step: Step, piece: str, value: Any) -> None:
+        """Hand out a piece of a step that an earlier run of the schedule did, as if the graph were cut behind it."""
+        slot, key = self.slots[step.node], f"load_{piece}-{step.name}"
+        future = self._helper(given, {piece: value}, slot=slot, key=key)
+        self.ledger.put(step, Placed(step, slot, future, cut=True), [piece])
+
     def cut(self, step: Step) -> None:
         """Cut the graph behind a finished step, where it is to be cut.
 
         A scheduler keeps every ancestor of a live result, for ever, and runs the whole chain again when one is lost.
         So the pieces come here, and tasks without ancestors hand them out again: later steps' ancestry begins there.
         """
-        needs = [Need(step.name, piece) for piece in self.cuts(step)]
-        found = [(need, placed) for need in needs if (placed := self.ledger.get(need)) is not None]
+        kept = [(need, self.ledger.get(need)) for need in (Need(step.name, piece) for piece in step.gives)]
+        found = [(need, placed) for need, placed in kept if placed is not None and need.piece in placed.cuts]
+        if self.plan.sharded:
+            for need, placed in found:
+                if need.piece != "state":
+                    self._cut_there(need, placed)
+            found = [(need, placed) for need, placed in found if need.piece == "state"]
         if not found:
             return
         # A head's outcome is small: it comes whole, with no task to pick from it.
         values = self.gather(
-            [placed.outcome if step.kind == "head" else self.picked(placed, need.piece) for need, placed in found]
+            [
+                placed.outcome if step.kind == "head" and not self.plan.sharded else self.picked(placed, need.piece)
+                for need, placed in found
+            ]
         )
         for (need, placed), value in zip(found, values, strict=True):
             key = f"load_{need.piece}-{step.name}"
             future = self._helper(given, pick(value, need.piece), slot=placed.slot, key=key)
-            loaded = Placed(step, placed.slot, future, cut=True)
+            loaded = Placed(step, placed.slot, future, placed.cuts, cut=True)
             self.ledger.replace(need, step.layer if need.piece == "state" else None, loaded)
+
+    def _cut_there(self, need: Need, placed: Placed) -> None:
+        """Cut behind what must not come here: it is laid aside on its worker, and taken up by a task of its own."""
+        name = f"{self.run}-{need.step}-{need.piece}"
+        stowed = self._helper(
+            stow, placed.outcome, need.piece, name, slot=placed.slot, key=f"stow_{need.piece}-{need.step}"
+        )
+        self.gather([stowed])
+        future = self._helper(recall, need.piece, name, slot=placed.slot, key=f"load_{need.piece}-{need.step}")
+        self.ledger.replace(need, None, Placed(placed.step, placed.slot, future, placed.cuts, cut=True))
 
     def _rows(self, step: Step, slot: Slot) -> dict[int, Future] | None:
         """Return the futures of the rows that a step reads, where they are sent; each is sent once."""
-        if slot.name in self.readers:
+        if slot.name in self.readers or (self.plan.sharded and step.kind != "evaluate"):
             return None
-        if "paired" in step.needs:
+        if "activities" in step.needs and self.job.copies > 1:
             return {}
         numbers = {-1} if step.kind == "evaluate" else {visit.chunk for visit in step.visits}
         for number in numbers - self._sent.keys():

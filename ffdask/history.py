@@ -30,7 +30,8 @@ def history(records: Iterable[Mapping[str, Any]], calendar: Calendar, layers: in
         By (chapter, layer): ``loss``, ``goodness_positive`` and ``goodness_negative`` (over the width), ``error``
         (share of positive and negative rows on the wrong side of the threshold), ``seconds`` (inside train and push
         steps). By chapter: ``head_loss``, ``train_error`` (the head's, before its updates), ``head_seconds``,
-        ``rows``. After a look at the test set also ``test_errors_<classifier>``. NaN where there was nothing.
+        ``rows``. After a look at held-out rows also ``validation_errors_<classifier>``, or at the test set where there
+        are none ``test_errors_<classifier>``. NaN where there was nothing.
     """
     records = list(records)
     chapters = 1 + max((calendar.chapter_of(record["round"]) for record in records), default=-1)
@@ -50,8 +51,8 @@ def history(records: Iterable[Mapping[str, Any]], calendar: Calendar, layers: in
             head["head_loss"][chapter] += record["loss"] * record["rows"]
             head["train_error"][chapter] += record["error"] * record["rows"]
         elif record["kind"] == "evaluate":
-            for name in (key for key in record if key.startswith("errors_")):
-                looks.setdefault(f"test_{name}", np.full(chapters, np.nan))[chapter] = record[name]
+            for name in (key for key in record if "_errors_" in key):
+                looks.setdefault(name, np.full(chapters, np.nan))[chapter] = record[name]
         if layer >= 0:
             figures["seconds"][chapter, layer] += seconds
         elif record["kind"] in ("head", "push_head"):

@@ -1,7 +1,8 @@
-"""Images to predict, from a file: png, npy, npz or Zarr; uint8 in every case."""
+"""Images to predict, from a file: png, npy, npz or Zarr; of the type that the run learned from."""
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 import zipfile
@@ -13,16 +14,18 @@ import zarr
 from numpy.typing import NDArray
 from PIL import Image
 
-from ffdask.datasets import read_member
+from ffdask.datasets import check_codecs, read_member
 from ffdask.errors import BadInput
 
 LARGEST = 1 << 32
 """Bytes of images that a file may hold: checked before they are read."""
 
-KINDS = "a .png, .npy, .npz or Zarr of uint8 images"
+KINDS = "a .png, .npy, .npz or Zarr of images"
+
+_MODES = {3: "RGB", 4: "RGBA"}
 
 
-def read_images(file: str, pixels: int) -> NDArray[np.uint8]:
+def read_images(file: str, shape: tuple[int, ...], dtype: str = "uint8") -> NDArray[Any]:
     """Return the images of a file.
 
     Parameters
@@ -30,17 +33,19 @@ def read_images(file: str, pixels: int) -> NDArray[np.uint8]:
     file : str
         A png (one image), npy (an array), npz (its one array, or ``x_test``), or Zarr (an array, or a group with
         ``test_images`` or ``images``).
-    pixels : int
-        Of an image, as the network takes it.
+    shape : tuple of int
+        Of an image, as the network takes it: (height, width), (height, width, channels) or (features,).
+    dtype : str
+        ``"uint8"``, or ``"float32"`` for a network that learned from floats; it takes floats of every size.
 
     Returns
     -------
-    (n, height, width) or (n, pixels) uint8
+    (n, *shape) or (n, inputs) of `dtype`
 
     Raises
     ------
     BadInput
-        If the file is missing, is none of these, is not uint8, or has images of another size.
+        If the file is missing, is none of these, is of another type, or has images of another size.
     """
     path = Path(file)
     if not os.path.exists(path):
@@ -48,20 +53,28 @@ def read_images(file: str, pixels: int) -> NDArray[np.uint8]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            array = _read(path)
+            array = _read(path, shape, dtype)
     except BadInput:
         raise
     except Exception as error:
         raise BadInput(f"images: given {file}, which cannot be read as {KINDS}: {error}") from None
-    _check_type(path, array.dtype)
-    if array.ndim == 2 and array.shape[1] != pixels:
+    _check_type(path, array.dtype, dtype)
+    pixels = math.prod(shape)
+    # Rows and one image look alike where there are as many rows as pixels; the rows win.
+    if array.shape == shape and array[0].size != pixels:
         array = array[None]
-    if array.ndim not in (2, 3) or not len(array) or array[0].size != pixels:
+    if not 2 <= array.ndim <= 4 or not len(array) or array[0].size != pixels:
         raise BadInput(f"images: given {file} of shape {array.shape}; the network takes images of {pixels} pixels")
-    return array
+    if dtype == "uint8":
+        return array
+    with np.errstate(over="ignore"):
+        floats = array.astype(np.float32)
+    if not np.isfinite(floats).all():
+        raise BadInput(f"images: given {file}, with values that are not finite float32; correct it")
+    return floats
 
 
-def _read(path: Path) -> NDArray[Any]:
+def _read(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     if path.is_dir():
         opened: Any = zarr.open(str(path), mode="r")
         found = opened
@@ -69,8 +82,9 @@ def _read(path: Path) -> NDArray[Any]:
             found = next((opened[name] for name in ("test_images", "images") if name in opened), None)
         if found is None:
             raise BadInput(f"images: given {path}, a Zarr group without test_images or images")
-        # Before it is decoded: what is not plain bytes could be anything.
-        _check_type(path, found.dtype)
+        # Before it is decoded: what is not plain numbers could be anything, and so could what another codec makes.
+        _check_type(path, found.dtype, dtype)
+        check_codecs(found, f"images: given {path}, which")
         _check_size(path, found.nbytes)
         return np.asarray(found[...])
     if path.suffix == ".npy":
@@ -90,12 +104,15 @@ def _read(path: Path) -> NDArray[Any]:
         _check_size(path, image.width * image.height)
         if image.mode.startswith(("I", "F")):
             raise BadInput(f"images: given {path} with more than 8 bits a pixel; give uint8: save it with 8")
-        return np.asarray(image.convert("L"), dtype=np.uint8)[None]
+        mode = _MODES.get(shape[2], "L") if len(shape) == 3 else "L"
+        return np.asarray(image.convert(mode), dtype=np.uint8).reshape(1, image.height, image.width, *shape[2:])
 
 
-def _check_type(path: Path, dtype: np.dtype[Any]) -> None:
-    if dtype != np.uint8:
-        raise BadInput(f"images: given {path} of {dtype}; give uint8, 0 for background to 255")
+def _check_type(path: Path, found: np.dtype[Any], wanted: str) -> None:
+    if wanted == "uint8" and found != np.uint8:
+        raise BadInput(f"images: given {path} of {found}; give uint8, 0 for background to 255")
+    if wanted != "uint8" and found.kind != "f":
+        raise BadInput(f"images: given {path} of {found}; the run learned from floats: give floats scaled alike")
 
 
 def _check_size(path: Path, size: int) -> None:

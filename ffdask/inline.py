@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ffdask.job import Data, Job
 from ffdask.network import Network
 from ffdask.schedules.ledger import Ledger
-from ffdask.schedules.steps import Await, Checker, Plan, Schedule
-from ffdask.work import Data, Job, Outcome, perform
+from ffdask.schedules.steps import Await, Checker, Need, Plan, Schedule
+from ffdask.work import Outcome, perform
 
 
 def train_inline(
@@ -42,7 +43,7 @@ def train_inline(
                 break
             continue
         checker.see(step)
-        ledger.open_round(step.round)
+        ledger.open(step.round, step.part or 0)
         inputs = {}
         for role, need in step.needs.items():
             outcome = ledger.get(need)
@@ -50,8 +51,11 @@ def train_inline(
             inputs[role] = outcome[need.piece]
         outcome = perform(job, step, inputs, data)
         ledger.put(step, outcome)
+        for piece in step.gives:
+            # Each piece alone: one that is kept long must not keep the others.
+            ledger.replace(Need(step.name, piece), step.layer if piece == "state" else None, {piece: outcome[piece]})
         records[step.name] = outcome["record"]
         step = next(steps, None)
     states = tuple(ledger.newest[layer]["state"] for layer in range(1, plan.layers + 1))
     head = ledger.newest[0]["state"] if plan.trains_head else None
-    return Network(states, head, job.classes), records
+    return Network(states, head, job.classes, job.overlay), records

@@ -1,11 +1,12 @@
 """A layer: its state, its forward pass, its goodness, and its training over minibatches [FF].
 
-Nothing here knows of other layers: a layer sees its input, positive rows before negative ones, and its own
-activity. No gradient comes from above or goes below.
+Nothing here knows of other layers: a layer sees its input, positive rows before negative ones (or one row a sample, if
+its objective needs no negatives), and its own activity. No gradient comes from above or goes below.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Protocol
 
@@ -15,10 +16,12 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as checked
 
 from ffdask import draws
+from ffdask.head import HeadRecipe, HeadState, HeadTrainee, empty_head
 from ffdask.kernels import Kernels
-from ffdask.objectives import Objective
+from ffdask.objectives import Objective, Scored
 
 Array = NDArray[np.floating[Any]]
+Labels = NDArray[np.integer[Any]]
 
 
 @checked(frozen=True, kw_only=True, config={"extra": "forbid", "strict": True})
@@ -26,6 +29,13 @@ class LayerRecipe:
     """The constants of a layer's training; each is a key of the graph file's ``[layer]`` table."""
 
     threshold: Annotated[float, Field(gt=0, allow_inf_nan=False, description="theta over the layer's width")] = 1.0
+    goodness: Annotated[
+        Literal["sum", "mean"],
+        Field(description="of the squares that the loss sees: sum (sharp) or mean; theta is scaled alike"),
+    ] = "sum"
+    dropout: Annotated[
+        float, Field(ge=0, lt=1, description="share of a layer's normalised outputs that training drops")
+    ] = 0.0
     peer: Annotated[float, Field(ge=0, allow_inf_nan=False, description="pull toward the layer's mean activity")] = 0.03
     peer_momentum: Annotated[float, Field(ge=0, lt=1, description="of the running mean activity of each unit")] = 0.9
 
@@ -58,6 +68,8 @@ class LayerState:
         Running mean activity of each unit on positive rows, for peer normalisation.
     steps : int
         Minibatches seen.
+    head : HeadState or None
+        The layer's own softmax head (width, classes), if its objective has one.
     """
 
     weights: Array
@@ -65,23 +77,36 @@ class LayerState:
     moments: tuple[Array, ...]
     running_mean: Array
     steps: int = 0
+    head: HeadState | None = None
 
     def arrays(self) -> dict[str, Array]:
         """Return every array by name, in the order in which a store keeps them."""
         named = {"weights": self.weights, "bias": self.bias, "running_mean": self.running_mean}
-        return named | {f"moment{i}": moment for i, moment in enumerate(self.moments)}
+        named |= {f"moment{i}": moment for i, moment in enumerate(self.moments)}
+        return named | ({"head": self.head.weights, "head_moment": self.head.moment} if self.head else {})
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Array], steps: int) -> LayerState:
+        """Return the state whose `arrays` these are, by the same names."""
+        moments = tuple(arrays[f"moment{i}"] for i in range(sum(name.startswith("moment") for name in arrays)))
+        head = HeadState(arrays["head"], arrays["head_moment"]) if "head" in arrays else None
+        return cls(arrays["weights"], arrays["bias"], moments, arrays["running_mean"], steps, head)
 
 
 def initial_state(
-    seed: int, layer: int, fan_in: int, width: int, optimizer: Optimizer, dtype: type = np.float32
+    seed: int, layer: int, fan_in: int, width: int, optimizer: Optimizer, dtype: type = np.float32, classes: int = 0
 ) -> LayerState:
-    """Return layer `layer`'s state before any step: W ~ N(0, 1/fan_in), the rest as in the recipe."""
+    """Return layer `layer`'s state before any step: W ~ N(0, 1/fan_in), the rest as in the recipe.
+
+    With `classes` above 0 the layer has a head of its own.
+    """
     normal = draws.generator(seed, "init", layer).standard_normal((fan_in, width), dtype=np.float32)
     weights = (normal / np.sqrt(np.float32(fan_in))).astype(dtype)
     bias: Array = np.zeros(width, dtype)
     pairs = 2 if optimizer.name == "adam" else 1
     moments = tuple(np.zeros_like(array) for _ in range(pairs) for array in (weights, bias))
-    return frozen(LayerState(weights, bias, moments, np.full(width, 0.5, dtype)))
+    head = empty_head(width, classes, dtype) if classes else None
+    return frozen(LayerState(weights, bias, moments, np.full(width, 0.5, dtype), head=head))
 
 
 def frozen(state: LayerState) -> LayerState:
@@ -92,10 +117,10 @@ def frozen(state: LayerState) -> LayerState:
 
 
 class Inputs(Protocol):
-    """A minibatch as a layer takes it: n positive rows, then n negative ones."""
+    """A minibatch as a layer takes it: n positive rows, then n negative ones; or n rows without negatives."""
 
     def preactivations(self, weights: Array, kernels: Kernels) -> tuple[Array, Array | None]:
-        """Return (z (2n, width) without bias, layer one's shared product or None)."""
+        """Return (z (rows, width) without bias, layer one's shared product or None)."""
 
     def gradient(self, dz: Array, out: Array, kernels: Kernels) -> Array:
         """Return the weights' gradient (fan_in, width), written into `out`."""
@@ -103,12 +128,12 @@ class Inputs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Activities:
-    """Normalised activities (2n, fan_in) of the layer below, positive rows first."""
+    """Normalised activities (rows, fan_in) of the layer below, positive rows first."""
 
     values: Array
 
     def preactivations(self, weights: Array, kernels: Kernels) -> tuple[Array, None]:
-        """Return (z (2n, width) without bias, None)."""
+        """Return (z (rows, width) without bias, None)."""
         return kernels.matmul(self.values, weights), None
 
     def gradient(self, dz: Array, out: Array, kernels: Kernels) -> Array:
@@ -120,8 +145,8 @@ class Activities:
 class Measured:
     """What a layer saw on a minibatch, before its update: sums over rows, so that minibatches add up.
 
-    `goodness_positive` and `goodness_negative` are in units of the layer's width; `wrong` counts the rows on
-    the wrong side of the threshold, of 2n.
+    `goodness_positive` and `goodness_negative` are in units of the layer's width; `wrong` counts the rows, of `judged`,
+    on the wrong side: of the threshold, of their partner, or of the layer's own head.
     """
 
     rows: int = 0
@@ -129,6 +154,7 @@ class Measured:
     goodness_positive: float = 0.0
     goodness_negative: float = 0.0
     wrong: int = 0
+    judged: int = 0
 
     def __add__(self, other: Measured) -> Measured:
         return Measured(*(getattr(self, f) + getattr(other, f) for f in self.__slots__))
@@ -145,6 +171,8 @@ class Trainee:
     optimizer : Optimizer
     objective : Objective
     kernels : Kernels
+    head : HeadRecipe
+        Of the layer's own head, if its state has one.
     """
 
     def __init__(
@@ -154,6 +182,7 @@ class Trainee:
         optimizer: Optimizer,
         objective: Objective,
         kernels: Kernels,
+        head: HeadRecipe | None = None,
     ) -> None:
         self.recipe, self.optimizer, self.objective, self.kernels = recipe, optimizer, objective, kernels
         self.now = replace(
@@ -162,42 +191,90 @@ class Trainee:
             bias=state.bias.copy(),
             moments=tuple(moment.copy() for moment in state.moments),
         )
+        self.head = HeadTrainee(state.head, head or HeadRecipe(), kernels) if state.head else None
         self._gradient = np.empty_like(self.now.weights)
 
     def forward(self, inputs: Inputs) -> tuple[Array, Array, Array | None]:
-        """Return (y (2n, width), goodness (2n,), layer one's shared product or None) of a minibatch."""
+        """Return (y (rows, width), goodness (rows,), layer one's shared product or None) of a minibatch."""
         z, product = inputs.preactivations(self.now.weights, self.kernels)
         return *self.kernels.activate(z, self.now.bias), product
 
-    def learn(self, inputs: Inputs, y: Array, goodness: Array, rate: float) -> Measured:
+    def learn(
+        self,
+        inputs: Inputs,
+        y: Array,
+        goodness: Array,
+        factor: float,
+        labels: Labels | None = None,
+        mask: Array | None = None,
+    ) -> Measured:
         """Update on one minibatch, after `forward` on the same weights; return what it saw before.
 
         Parameters
         ----------
         inputs : Inputs
-        y, goodness : (2n, width), (2n,)
+        y, goodness : (rows, width), (rows,)
             As `forward` returned them.
-        rate : float
-            Learning rate of this minibatch.
+        factor : float
+            Of the learning rate: the cool-down, in [0, 1].
+        labels : (n,), optional
+            True classes, for the layer's own head.
+        mask : (rows, width), optional
+            Dropout's, of the normalised activities that the layer's own head reads.
         """
-        n, width = len(y) // 2, y.shape[1]
-        threshold = self.recipe.threshold * width
-        loss, derivative = self.objective(goodness[:n], goodness[n:], threshold)
-        running, peer = self._peer(y[:n])
-        dz = self.kernels.derivative(y, 2 * derivative, peer)
+        if isinstance(self.objective, Scored):
+            assert labels is not None
+            running, dz, measured = self._by_class(y, goodness, factor, labels, mask)
+        else:
+            running, dz, measured = self._by_pair(y, goodness)
         bias_gradient = dz.sum(axis=0)
         gradient = inputs.gradient(dz, self._gradient, self.kernels)
-        steps = self.now.steps + 1
+        steps, rate = self.now.steps + 1, self.optimizer.learning_rate * factor
         self._update(self.now.weights, self.now.moments[0::2], gradient, rate, self.optimizer.weight_decay, steps)
         self._update(self.now.bias, self.now.moments[1::2], bias_gradient, rate, 0.0, steps)
         self.now = replace(self.now, running_mean=running, steps=steps)
-        wrong = int((goodness[:n] <= threshold).sum() + (goodness[n:] > threshold).sum())
-        positive, negative = (float(part.sum()) / width for part in (goodness[:n], goodness[n:]))
-        return Measured(n, loss * n, positive, negative, wrong)
+        return measured
 
     def state(self) -> LayerState:
         """Return what the layer is now; the trainee is done with."""
-        return frozen(self.now)
+        return frozen(replace(self.now, head=self.head.state() if self.head else None))
+
+    def _by_pair(self, y: Array, goodness: Array) -> tuple[Array, Array, Measured]:
+        """Return (new running mean, derivative by the pre-activations, what was seen) of n pairs of rows."""
+        assert not isinstance(self.objective, Scored)
+        n, width = len(y) // 2, y.shape[1]
+        positive, negative, threshold, scale = goodness[:n], goodness[n:], self.recipe.threshold * width, 1.0
+        if self.recipe.goodness == "mean":
+            positive, negative = positive / width, negative / width
+            threshold, scale = self.recipe.threshold, 1 / width
+        loss, derivative = self.objective.loss(positive, negative, threshold)
+        running, peer = self._peer(y[:n])
+        dz = self.kernels.derivative(y, 2 * derivative if scale == 1.0 else (2 * scale) * derivative, peer)
+        if self.objective.by_threshold:
+            wrong = int((positive <= threshold).sum() + (negative > threshold).sum())
+        else:
+            wrong = 2 * int((positive <= negative).sum())
+        means = [float(part.sum()) / width for part in (goodness[:n], goodness[n:])]
+        return running, dz, Measured(n, loss * n, means[0], means[1], wrong, 2 * n)
+
+    def _by_class(
+        self, y: Array, goodness: Array, factor: float, labels: Labels, mask: Array | None
+    ) -> tuple[Array, Array, Measured]:
+        """Return (new running mean, derivative by the pre-activations, what was seen) of n rows; moves the head."""
+        assert isinstance(self.objective, Scored)
+        assert self.head is not None
+        n, h = len(y), self.kernels.normalise(y, goodness)
+        read = h if mask is None else h * mask
+        logits = self.head.logits([read])
+        loss, derivative = self.objective.loss(logits, labels)
+        dh = self.kernels.matmul(derivative, self.head.weights.T)
+        if mask is not None:
+            dh *= mask
+        self.head.learn([read], derivative, factor)
+        running, peer = self._peer(y)
+        dz = self.kernels.derivative_below(dh, h, goodness, peer)
+        wrong = int((logits.argmax(axis=1) != labels).sum())
+        return running, dz, Measured(n, loss * n, float(goodness.sum()) / y.shape[1], 0.0, wrong, n)
 
     def _peer(self, positive: Array) -> tuple[Array, Array]:
         """Return the new running mean (width,) and the pull on every row's derivative [FF, footnote]."""

@@ -93,9 +93,12 @@ def versions() -> dict[str, str]:
 
 def fingerprint() -> dict[str, str]:
     """Return what the bits of a run depend on beside its configuration: equal fingerprints, equal bits."""
+    # Sorted: several libraries are found in another order in each process.
     blas = "; ".join(
-        f"{library.internal_api} {library.version} {getattr(library, 'architecture', '')}".strip()
-        for library in _blas()
+        sorted(
+            f"{library.internal_api} {library.version} {getattr(library, 'architecture', '')}".strip()
+            for library in _blas()
+        )
     )
     return {"processor": _processor(), "blas": blas, "system": platform.system(), **versions()}
 

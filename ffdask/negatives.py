@@ -1,11 +1,12 @@
 """The kinds of negatives: which wrong label lies over a row [FF, PFF].
 
-Drawn per visit, in the chunk's own row order, from (seed, "negatives", epoch, chunk).
+Drawn per visit (`fixed`: per chunk, once), in the chunk's own row order, from (seed, "negatives", epoch, chunk).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,30 @@ from numpy.typing import NDArray
 
 Labels = NDArray[np.uint8]
 Array = NDArray[np.floating[Any]]
+Draw = Callable[[np.random.Generator, Labels, int, Array | None], Labels]
 
 
-def random(generator: np.random.Generator, labels: Labels, classes: int, probabilities: Array | None) -> Labels:
+@dataclass(frozen=True)
+class Kind:
+    """A kind of negatives.
+
+    Attributes
+    ----------
+    draw : callable
+        ``draw(generator, labels, classes, scores) -> labels``.
+    reads : str
+        What its `scores` are: ``nothing``, the head's ``probabilities``, or the run's ``classifier``'s scores (the
+        head's probabilities, or each label's goodness).
+    once : bool
+        Whether a row keeps the label that it was first given.
+    """
+
+    draw: Draw
+    reads: str = "nothing"
+    once: bool = False
+
+
+def random(generator: np.random.Generator, labels: Labels, classes: int, scores: Array | None) -> Labels:
     """Return a wrong label for each row, all wrong ones equally likely [PFF, RandomNEG].
 
     Parameters
@@ -24,14 +46,14 @@ def random(generator: np.random.Generator, labels: Labels, classes: int, probabi
     labels : (n,) uint8
         True labels.
     classes : int
-    probabilities : (n, classes) or None
+    scores : (n, classes) or None
         Not read.
     """
     shift = generator.integers(1, classes, len(labels))
     return ((labels + shift) % classes).astype(np.uint8)
 
 
-def sampled(generator: np.random.Generator, labels: Labels, classes: int, probabilities: Array | None) -> Labels:
+def sampled(generator: np.random.Generator, labels: Labels, classes: int, scores: Array | None) -> Labels:
     """Return a wrong label for each row, in proportion to the head's probabilities, true class out [FF].
 
     Uniform where there are no probabilities yet, or where they leave nothing for the wrong classes.
@@ -42,12 +64,12 @@ def sampled(generator: np.random.Generator, labels: Labels, classes: int, probab
     labels : (n,) uint8
         True labels.
     classes : int
-    probabilities : (n, classes) or None
-        The head's, from an earlier visit of the same rows, in the same order.
+    scores : (n, classes) or None
+        The head's probabilities, from an earlier visit of the same rows, in the same order.
     """
-    if probabilities is None:
+    if scores is None:
         return random(generator, labels, classes, None)
-    weights = probabilities.astype(np.float64)
+    weights = scores.astype(np.float64)
     weights[np.arange(len(labels)), labels] = 0
     nothing = ~(weights.sum(axis=1) > 0)
     weights[nothing] = 1
@@ -58,11 +80,35 @@ def sampled(generator: np.random.Generator, labels: Labels, classes: int, probab
     return (edges < points[:, None]).sum(axis=1).astype(np.uint8)
 
 
-NEGATIVES: dict[str, Callable[[np.random.Generator, Labels, int, Array | None], Labels]] = {
-    "random": random,
-    "sampled": sampled,
+def adaptive(generator: np.random.Generator, labels: Labels, classes: int, scores: Array | None) -> Labels:
+    """Return the most probable wrong label for each row; ties to the lowest class [PFF, AdaptiveNEG].
+
+    Uniform where there are no scores yet.
+
+    Parameters
+    ----------
+    generator : numpy.random.Generator
+    labels : (n,) uint8
+        True labels.
+    classes : int
+    scores : (n, classes) or None
+        The classifier's, from earlier states of the network; -inf for a label that was not tried.
+    """
+    if scores is None:
+        return random(generator, labels, classes, None)
+    wrong = scores.copy()
+    wrong[np.arange(len(labels)), labels] = -np.inf
+    best = wrong.argmax(axis=1)
+    # A row whose every score is -inf or NaN gives no best one.
+    lost = best == labels
+    best[lost] = (labels[lost] + 1) % classes
+    return best.astype(np.uint8)
+
+
+NEGATIVES: dict[str, Kind] = {
+    "fixed": Kind(random, once=True),
+    "random": Kind(random),
+    "sampled": Kind(sampled, reads="probabilities"),
+    "adaptive": Kind(adaptive, reads="classifier"),
 }
 """Kinds of negatives by the name that the configuration uses."""
-
-FROM_PROBABILITIES = frozenset({"sampled"})
-"""Those that read the head's probabilities, so that the head must be trained."""

@@ -1,7 +1,7 @@
-"""Layers and head together: pushing rows up, the softmax head, class scores, evaluation [FF].
+"""Layers and heads together: pushing rows up, class scores, evaluation [FF, PFF].
 
-The head reads the normalised activities of all layers but the first (of the first if it is the only one), from
-the neutral label, and is trained by its own local gradient.
+The network's head reads the normalised activities of all layers but the first (of the first if it is the only one),
+from the neutral label. Layers with heads of their own need no label at all.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
-from pydantic.dataclasses import dataclass as checked
 
+from ffdask.head import HeadState, layers_read, logits
 from ffdask.kernels import Kernels
-from ffdask.labels import Pixels
+from ffdask.labels import Overlay, Pixels
 from ffdask.layer import LayerState
+from ffdask.objectives.classifier import softmax
 
 Array = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
@@ -29,115 +29,12 @@ EVALUATION_BLOCK = 1000
 """Rows in a block of evaluation: equal shapes give equal bits."""
 
 
-@checked(frozen=True, kw_only=True, config={"extra": "forbid", "strict": True})
-class HeadRecipe:
-    """The constants of the softmax head; the graph file's ``[head]`` table."""
+def climb(
+    states: Sequence[LayerState], z: Array, kernels: Kernels, masks: Sequence[Array | None] = ()
+) -> list[tuple[Array, Array]]:
+    """Push the first layer's pre-activations `z` (n, width) up through `states`.
 
-    rate: Annotated[
-        float, Field(gt=0, allow_inf_nan=False, description="learning rate at 1,000 units a layer read")
-    ] = 0.1
-    decay: Annotated[float, Field(ge=0, allow_inf_nan=False, description="added to the gradient, times H")] = 0.003
-    momentum: Annotated[float, Field(ge=0, lt=1, description="share of the old moving average")] = 0.9
-
-
-@dataclass(frozen=True, slots=True)
-class HeadState:
-    """The softmax head: `weights` and its moving average `moment`, both (sum of the widths read, classes)."""
-
-    weights: Array
-    moment: Array
-
-    def arrays(self) -> dict[str, Array]:
-        """Return every array by name, in the order in which a store keeps them."""
-        return {"weights": self.weights, "moment": self.moment}
-
-
-def layers_read(layers: int) -> range:
-    """Return the numbers (from 1) of the layers that the head and the goodness classifier read."""
-    return range(min(2, layers), layers + 1)
-
-
-def initial_head(widths: Sequence[int], classes: int, dtype: type = np.float32) -> HeadState:
-    """Return a head of zeros over the layers of `widths` (all of the network's)."""
-    rows = sum(widths[layer - 1] for layer in layers_read(len(widths)))
-    return _frozen_head(HeadState(np.zeros((rows, classes), dtype), np.zeros((rows, classes), dtype)))
-
-
-def _frozen_head(head: HeadState) -> HeadState:
-    for array in head.arrays().values():
-        array.setflags(write=False)
-    return head
-
-
-def softmax(logits: Array) -> Array:
-    """Return the softmax of each row (n, classes)."""
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    raised /= raised.sum(axis=1, keepdims=True)
-    return raised
-
-
-def logits(weights: Array, activities: Sequence[Array], kernels: Kernels) -> Array:
-    """Return the head's logits (n, classes) of the activities (n, width) of the layers it reads, in turn."""
-    total, start = None, 0
-    for x in activities:
-        part = kernels.matmul(x, weights[start : start + x.shape[1]])
-        total = part if total is None else total + part
-        start += x.shape[1]
-    if total is None:
-        raise ValueError("a head must read at least one layer")
-    return total
-
-
-class HeadTrainee:
-    """A private, writable copy of a head: the only place where its weights change."""
-
-    def __init__(self, state: HeadState, recipe: HeadRecipe, kernels: Kernels) -> None:
-        self.recipe, self.kernels = recipe, kernels
-        self.weights, self.moment = state.weights.copy(), state.moment.copy()
-
-    def learn(self, activities: Sequence[Array], labels: Labels, factor: float) -> tuple[Array, float]:
-        """Update on one minibatch by softmax cross-entropy.
-
-        Parameters
-        ----------
-        activities : sequence of (n, width)
-            Neutral rows, normalised, of the layers read.
-        labels : (n,)
-        factor : float
-            Of the learning rate: the cool-down, in [0, 1].
-
-        Returns
-        -------
-        probabilities : (n, classes)
-            As they were before the update.
-        loss : float
-            Cross-entropy, summed over the rows.
-        """
-        n, rows = len(labels), np.arange(len(labels))
-        probabilities = softmax(logits(self.weights, activities, self.kernels))
-        delta = probabilities.copy()
-        delta[rows, labels] -= 1
-        delta /= n
-        start = 0
-        for x in activities:
-            part = slice(start, start + x.shape[1])
-            gradient = self.kernels.matmul(x.T, delta)
-            gradient += self.recipe.decay * self.weights[part]
-            self.moment[part] *= self.recipe.momentum
-            self.moment[part] += (1 - self.recipe.momentum) * gradient
-            self.weights[part] -= factor * self.recipe.rate * x.shape[1] / 1000 * self.moment[part]
-            start = part.stop
-        tiny = np.finfo(probabilities.dtype).tiny
-        loss = -float(np.log(np.maximum(probabilities[rows, labels], tiny)).sum())
-        return probabilities, loss
-
-    def state(self) -> HeadState:
-        """Return what the head is now; the trainee is done with."""
-        return _frozen_head(HeadState(self.weights, self.moment))
-
-
-def climb(states: Sequence[LayerState], z: Array, kernels: Kernels) -> list[tuple[Array, Array]]:
-    """Push layer one's pre-activations `z` (n, width) up through `states`.
+    `masks` are dropout's, one a layer, of shape (n, width); none in evaluation.
 
     Returns
     -------
@@ -149,7 +46,8 @@ def climb(states: Sequence[LayerState], z: Array, kernels: Kernels) -> list[tupl
         if index:
             z = kernels.matmul(passed[-1][0], state.weights)
         y, goodness = kernels.activate(z, state.bias)
-        passed.append((kernels.normalise(y, goodness), goodness))
+        h, mask = kernels.normalise(y, goodness), masks[index] if index < len(masks) else None
+        passed.append((h if mask is None else h * mask, goodness))
     return passed
 
 
@@ -169,20 +67,44 @@ class Network:
     states : tuple of LayerState
         From the first layer to the last.
     head : HeadState or None
+        That reads several layers; layers' own heads are in their states.
     classes : int
+    overlay : str
+        Where labels go, as in training.
     """
 
     states: tuple[LayerState, ...]
     head: HeadState | None
     classes: int
+    overlay: Overlay = "replace"
+
+    @property
+    def pixels(self) -> int:
+        """Return how many pixels an image has: layer one's inputs without those that a label has of its own."""
+        return self.states[0].weights.shape[0] - (self.classes if self.overlay == "append" else 0)
 
     def classifiers(self) -> dict[str, Callable[[Pixels, Kernels], Array]]:
         """Return the class scores' functions that this network has, by the classifier's name."""
-        both: dict[str, Callable[[Pixels, Kernels], Array]] = {
-            "goodness": self.goodness_scores,
-            "softmax": self.softmax_scores,
-        }
-        return both if self.head else {"goodness": self.goodness_scores}
+        if self.states[-1].head is not None:
+            return {"last-head": self.last_head_scores, "all-heads": self.all_heads_scores}
+        by_goodness: dict[str, Callable[[Pixels, Kernels], Array]] = {"goodness": self.goodness_scores}
+        return by_goodness | ({"softmax": self.softmax_scores} if self.head else {})
+
+    def last_head_scores(self, pixels: Pixels, kernels: Kernels) -> Array:
+        """Return the probabilities (n, classes) by the last layer's own head, from one pass without a label."""
+        return self._head_scores(pixels, kernels)[-1]
+
+    def all_heads_scores(self, pixels: Pixels, kernels: Kernels) -> Array:
+        """Return the mean of the probabilities (n, classes) by every layer's own head [PFF]."""
+        each = self._head_scores(pixels, kernels)
+        mean: Array = np.mean(each, axis=0)
+        return mean
+
+    def _head_scores(self, pixels: Pixels, kernels: Kernels) -> list[Array]:
+        z = pixels.plain(pixels.product(self.states[0].weights, kernels), kernels)
+        passed = climb(self.states, z, kernels)
+        heads = [state.head for state in self.states if state.head is not None]
+        return [softmax(logits(head.weights, [h], kernels)) for head, (h, _) in zip(heads, passed, strict=True)]
 
     def softmax_scores(self, pixels: Pixels, kernels: Kernels) -> Array:
         """Return the head's probabilities (n, classes) from one pass under the neutral label."""
@@ -204,8 +126,8 @@ class Network:
             scores[:, label] = sum(goodness)
         return scores
 
-    def scores(self, images: NDArray[np.uint8], classifier: str, kernels: Kernels, threads: int = 1) -> Array:
-        """Return class scores (n, classes) of uint8 images (n, height, width), in blocks of 1,000 rows.
+    def scores(self, images: NDArray[Any], classifier: str, kernels: Kernels, threads: int = 1) -> Array:
+        """Return class scores (n, classes) of images (n, ...) uint8 or float32, in blocks of 1,000 rows.
 
         `threads` blocks are worked on at once; the bits do not depend on it.
         """
@@ -218,14 +140,12 @@ class Network:
         with ThreadPoolExecutor(threads) as pool:
             return np.concatenate(list(pool.map(score, blocks)))
 
-    def _block_scores(
-        self, score: Callable[[Pixels, Kernels], Array], kernels: Kernels, images: NDArray[np.uint8]
-    ) -> Array:
-        return score(Pixels.of(images, self.classes, self.states[0].weights.dtype), kernels)
+    def _block_scores(self, score: Callable[[Pixels, Kernels], Array], kernels: Kernels, images: NDArray[Any]) -> Array:
+        return score(Pixels.of(images, self.classes, self.states[0].weights.dtype, self.overlay), kernels)
 
     def errors(
         self,
-        images: NDArray[np.uint8],
+        images: NDArray[Any],
         labels: Labels,
         classifier: str,
         kernels: Kernels,
@@ -235,12 +155,13 @@ class Network:
         return int((self.scores(images, classifier, kernels, threads).argmax(axis=1) != labels).sum())
 
     def sha256(self) -> str:
-        """Return the digest of weights, biases and head: name, dtype, shape and bytes, in sorted name order."""
+        """Return the digest of weights, biases and heads: name, dtype, shape and bytes, in sorted name order."""
         arrays = {
             f"layer{i}/{name}": array
             for i, state in enumerate(self.states, start=1)
             for name, array in (("weights", state.weights), ("bias", state.bias))
         }
+        arrays |= {f"layer{i}/head": s.head.weights for i, s in enumerate(self.states, start=1) if s.head}
         if self.head:
             arrays["head/weights"] = self.head.weights
         digest = hashlib.sha256()

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from ffdask.config import Resolved
 from ffdask.errors import BadInput
-from ffdask.schedules.costs import activity_bytes, cost, node_costs, state_bytes
+from ffdask.lanes import KEY, lanes
+from ffdask.resolved import Resolved
+from ffdask.schedules.costs import NOMINAL, Rates, activity_bytes, cost, node_costs, state_bytes
+from ffdask.schedules.evaluated import evaluated
 from ffdask.schedules.ideal import Timed, ideal, makespan, speed_up_bound
-from ffdask.schedules.steps import Plan, Step, static_steps
+from ffdask.schedules.steps import Plan, Schedule, Step, static_steps
 
 PROCESS_BYTES = 250_000_000
 """What a Python process with Dask, NumPy and Zarr in it takes before any data."""
@@ -28,7 +30,32 @@ GIB = 1 << 30
 
 def default_look_ahead(plan: Plan) -> int:
     """Return how many rounds may be in work: what staleness and nodes can use, and two to hide the client behind."""
-    return max(plan.nodes, plan.staleness + 1 if plan.reads_probabilities else 1) + 2
+    return max(plan.nodes, plan.staleness + 1 if plan.reads_probabilities or plan.reads_goodness else 1) + 2
+
+
+def schedule_of(resolved: Resolved) -> Callable[[Plan], Schedule]:
+    """Return what yields the run's steps: the schedule, with the looks at the test set that are asked for."""
+    every = resolved.config.run.evaluate_every
+    return evaluated(resolved.entry.steps, every) if every else resolved.entry.steps
+
+
+def cut_rounds(resolved: Resolved) -> int:
+    """Return after how many rounds the graph is cut: the configured chapters, in rounds."""
+    return _rounds(resolved, resolved.config.run.cut_every)
+
+
+def checkpoint_rounds(resolved: Resolved) -> int:
+    """Return after how many rounds a checkpoint is due; 0 for never.
+
+    Probabilities that stay on federated nodes have no checkpoint: such a run cannot go on elsewhere.
+    """
+    every, plan = resolved.config.run.checkpoint_every, resolved.plan
+    return _rounds(resolved, every) if every and not (plan.sharded and plan.reads_probabilities) else 0
+
+
+def _rounds(resolved: Resolved, chapters: int) -> int:
+    plan = resolved.plan
+    return max(1, chapters * plan.rounds // plan.calendar.chapters)
 
 
 @dataclass(frozen=True)
@@ -46,6 +73,8 @@ class Forecast:
     units : tuple of int
         Of each worker.
     resolved : Resolved
+    rates : Rates
+        Of the cost model.
     """
 
     steps: tuple[Step, ...]
@@ -53,11 +82,19 @@ class Forecast:
     worker_of: tuple[int, ...]
     units: tuple[int, ...]
     resolved: Resolved
+    rates: Rates = NOMINAL
+
+    @property
+    def partly(self) -> str:
+        """Return for how much of the run the forecast is, if not for all of it, with a space before."""
+        if self.steps and self.steps[-1].round == self.resolved.plan.rounds - 1:
+            return ""
+        return " in the first rounds" if len(self.steps) == MOST_STEPS else " until the schedule's first decision"
 
     @property
     def work(self) -> float:
         """Return the nominal seconds of all steps together."""
-        return sum(cost(self.resolved.job, step).seconds for step in self.steps)
+        return sum(cost(self.resolved.job, step).seconds(self.rates) for step in self.steps)
 
     @property
     def speed_up(self) -> float:
@@ -70,9 +107,11 @@ class Forecast:
         """Return the bound on speed-up, whatever the number of workers."""
         plan, job = self.resolved.plan, self.resolved.job
         between = plan.calendar.chunks if plan.calendar.by_visit else plan.calendar.chapters // plan.calendar.epochs
-        # Without probabilities to read, no round waits for another by its negatives.
-        stale = plan.staleness if plan.reads_probabilities else plan.rounds
-        return speed_up_bound(self.steps, lambda step: cost(job, step).seconds, plan.nodes, stale, between)
+        # Without anything of the network to read, no round waits for another by its negatives. By goodness a round's
+        # negatives wait for the one staleness + 1 before, whichever rows that had.
+        stale = plan.staleness if plan.reads_probabilities or plan.reads_goodness else plan.rounds
+        between = 1 if plan.reads_goodness else between
+        return speed_up_bound(self.steps, lambda step: cost(job, step).seconds(self.rates), plan.nodes, stale, between)
 
     def activities(self) -> list[int]:
         """Return each worker's largest number of bytes in activities at any time of the ideal timeline."""
@@ -96,20 +135,42 @@ class Forecast:
     def memory(self, workers_in_process: int = 1) -> int:
         """Return the forecast peak bytes of the fullest worker process."""
         dataset, job = self.resolved.dataset, self.resolved.job
-        data = (dataset.train_rows + dataset.test_rows) * dataset.height * dataset.width
+        data = (dataset.train_rows + dataset.test_rows) * dataset.inputs * (4 if dataset.dtype == "float32" else 1)
         kept = 4 * job.classes * dataset.train_rows * (2 if self.resolved.plan.trains_head else 0)
         peaks = self.activities()
         activities = sum(peaks) if workers_in_process > 1 else max(peaks)
         # A state exists as the one before, the private copy, and its gradient; and in the cut, once more.
-        return PROCESS_BYTES + data + kept + 3 * state_bytes(job) + activities
+        versions = 3 + (self.resolved.plan.staleness if self.resolved.plan.reads_goodness else 0)
+        return PROCESS_BYTES + data + kept + versions * state_bytes(job) + activities
 
 
-def forecast(resolved: Resolved, worker_of: Sequence[int], units: Sequence[int]) -> Forecast:
+def forecast(resolved: Resolved, worker_of: Sequence[int], units: Sequence[int], rates: Rates = NOMINAL) -> Forecast:
     """Return the forecast of a run on workers with `units`, node n on worker ``worker_of[n]``."""
-    steps = tuple(islice(static_steps(resolved.entry.steps, resolved.plan), MOST_STEPS))
+    steps = check_schedule(resolved)
     look_ahead = default_look_ahead(resolved.plan)
-    timed = ideal(steps, lambda step: cost(resolved.job, step).seconds, lambda node: worker_of[node], units, look_ahead)
-    return Forecast(steps, tuple(timed), tuple(worker_of), tuple(units), resolved)
+    timed = ideal(
+        steps, lambda step: cost(resolved.job, step).seconds(rates), lambda node: worker_of[node], units, look_ahead
+    )
+    return Forecast(steps, tuple(timed), tuple(worker_of), tuple(units), resolved, rates)
+
+
+def check_schedule(resolved: Resolved) -> tuple[Step, ...]:
+    """Return the schedule's steps, checked: all of them, or the first `MOST_STEPS`, or those to its first decision.
+
+    Raises
+    ------
+    BadInput
+        That names the first step that cannot work, or says what the schedule lacks; or, of a schedule that awaits
+        nothing, that it has no end.
+    """
+    steps = tuple(islice(static_steps(schedule_of(resolved), resolved.plan), MOST_STEPS))
+    if len(steps) == MOST_STEPS and steps[-1].round >= resolved.plan.rounds:
+        word, rounds = resolved.plan.word, resolved.plan.rounds
+        raise BadInput(
+            f"schedule: it has no end: step {steps[-1].name} is number {MOST_STEPS}, and the epochs have {rounds} "
+            f"{word}s; yield those of range(plan.rounds), or decide by Await when to stop"
+        )
+    return steps
 
 
 def costs_of_nodes(resolved: Resolved) -> list[float]:
@@ -146,18 +207,17 @@ def text(forecast: Forecast, where: str, workers_in_process: int) -> str:
     calendar, config = plan.calendar, resolved.config
     kinds = Counter(step.name.partition("-")[0] for step in forecast.steps)
     flops = sum(cost(job, step).flops for step in forecast.steps)
-    first = "in the first rounds" if len(forecast.steps) == MOST_STEPS else "until the schedule's first decision"
-    partly = "" if _complete(forecast) else f" {first}"
     lines = [
         f"data       {dataset.name}: {dataset.train_rows} training rows in {calendar.chunks} chunks of "
         f"{calendar.chunk}, {dataset.test_rows} test rows; {where}",
-        f"network    {'-'.join(str(width) for width in (job.fan_in, *job.widths))}, objective {job.objective}, "
-        f"negatives {job.negatives}, classifier {config.network.classifier}",
+        f"network    {'-'.join(str(width) for width in (job.fan_in, *job.widths))}, objective "
+        f"{config.network.objective}, negatives {config.network.negatives}, classifier {config.network.classifier}",
         f"training   {calendar.epochs} epochs, batches of {calendar.batch}, {config.optimizer.name} at "
         f"{config.optimizer.learning_rate:g}, seed {calendar.seed}",
         f"schedule   {config.schedule.name}: {calendar.chapters} chapters, {plan.rounds} {plan.word}s, staleness "
         f"{plan.staleness}, {plan.nodes} nodes on {len(forecast.units)} workers with {sum(forecast.units)} units",
-        f"steps      {len(forecast.steps)}{partly}: " + ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())),
+        f"steps      {len(forecast.steps)}{forecast.partly}: "
+        + ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())),
         f"products   {flops / 1e9:,.0f} GFLOP",
         f"memory     about {forecast.memory(workers_in_process) / GIB:.2f} GiB for the fullest worker process, of it "
         f"{max(forecast.activities()) / GIB:.2f} GiB activities",
@@ -169,25 +229,12 @@ def text(forecast: Forecast, where: str, workers_in_process: int) -> str:
     return "\n".join(lines + _drawing(forecast))
 
 
-def _complete(forecast: Forecast) -> bool:
-    return bool(forecast.steps) and forecast.steps[-1].round == forecast.resolved.plan.rounds - 1
-
-
 def _drawing(forecast: Forecast, width: int = 72) -> list[str]:
     """Return the first rounds of the ideal timeline, one line a node."""
     plan = forecast.resolved.plan
     nodes = min(plan.nodes, MOST_LINES)
     shown = [one for one in forecast.timed if one.step.round < 2 * max(nodes, 2)]
-    span = max((one.stop for one in shown), default=0.0)
-    if not span:
-        return []
-    lines = []
-    for node in range(nodes):
-        row = ["."] * width
-        for one in shown:
-            if one.step.node == node and one.stop > one.start:
-                mark = {"train": str(one.step.layer % 10), "push": "p", "push_head": "p", "head": "h"}[one.step.kind]
-                for i in range(int(one.start / span * width), max(int(one.stop / span * width), 0)):
-                    row[i] = mark
-        lines.append(f"node {node:<5} {''.join(row)}")
-    return [f"the first {plan.word}s (digit: a layer trains, p: pushes, h: the head):", *lines]
+    end = makespan(shown)
+    later = [one for one in forecast.timed if one.step.round >= 2 * max(nodes, 2) and one.start < end]
+    drawn = lanes(shown, nodes, width, later)
+    return [f"the first {plan.word}s ({KEY}):", *drawn] if drawn else []

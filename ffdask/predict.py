@@ -8,6 +8,7 @@ import os
 import sys
 
 from ffdask import cli, machine
+from ffdask.datasets import Dataset
 from ffdask.images import read_images
 from ffdask.kernels import KERNELS
 from ffdask.run import open_run
@@ -17,12 +18,13 @@ def main() -> None:
     """Read the command line and print a line an image: its index, the label, and each class's score."""
     parser = cli.parser("predict", "Predict the labels of images by a finished run, with no cluster.")
     cli.add_run(parser)
-    parser.add_argument("images", help="a png, npy, npz or Zarr of uint8 images")
+    parser.add_argument("images", help="a png, npy, npz or Zarr of images, uint8 or as the run learned from")
     parser.add_argument("--format", choices=["csv", "jsonl"], default="csv", help="(default: csv)")
     arguments = parser.parse_args()
     network, recorded = open_run(arguments.run)
     classifier = cli.classifier(arguments, network, recorded)
-    images = read_images(arguments.images, network.states[0].weights.shape[0])
+    dataset = Dataset(**recorded["dataset"])
+    images = read_images(arguments.images, dataset.shape, dataset.dtype)
     with machine.one_thread():
         scores = network.scores(images, classifier, KERNELS["numpy"], os.cpu_count() or 1)
     labels = scores.argmax(axis=1)

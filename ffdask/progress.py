@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ffdask.config import Resolved
+from ffdask.resolved import Resolved
 
 
 class Bar:
@@ -38,7 +38,7 @@ class Bar:
 
     def record(self, record: dict[str, Any]) -> None:
         """Move on by one trained state; show the error of the head, or of the last layer where there is none."""
-        if record["kind"] not in ("train", "head") or record["again"]:
+        if record["kind"] not in ("train", "head") or record["again"] or not record["last"]:
             return
         self.progress.advance(self.task)
         if record["layer"] == self.last:

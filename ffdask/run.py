@@ -9,44 +9,46 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from ffdask import datasets, machine, timeline
+from ffdask import checkpoints, datasets, machine, timeline
+from ffdask.checkpoints import Checkpoint
 from ffdask.cluster import Cluster, Slot, open_cluster, place_nodes
-from ffdask.config import Config, Resolved
+from ffdask.config import Config
 from ffdask.datasets import Dataset
 from ffdask.embedded import default_units, own_memory_limit
 from ffdask.errors import BadInput
+from ffdask.federation import expected, federate, roughly
 from ffdask.graph import Graph
 from ffdask.history import history
+from ffdask.job import Images, Labels
 from ffdask.network import Network
-from ffdask.plan import Forecast, check_memory, costs_of_nodes, default_look_ahead, forecast, text
-from ffdask.schedules.evaluated import evaluated
-from ffdask.store import check_out, open_network, prepare
-from ffdask.summary import figures_of, record_of, test
+from ffdask.plan import (
+    Forecast,
+    check_memory,
+    check_schedule,
+    checkpoint_rounds,
+    costs_of_nodes,
+    cut_rounds,
+    default_look_ahead,
+    forecast,
+    schedule_of,
+    text,
+)
+from ffdask.resolved import Resolved, resolve
+from ffdask.resume import go_on, how_to_go_on
+from ffdask.schedules.costs import NOMINAL, Rates
+from ffdask.store import RunFolder, check_out, open_network, prepare
+from ffdask.summary import figures_of, record_of, test, validate
 from ffdask.training import Training
-from ffdask.work import Images, Labels
+from ffdask.watchers import Watcher, Watchers
 
 if TYPE_CHECKING:
     from distributed import Client
 
-Record = dict[str, Any]
 Say = Callable[[str], None]
-
-
-class Watcher(Protocol):
-    """Told what happens in a run; raises nothing."""
-
-    def begin(self, resolved: Resolved, dashboard: str) -> None:
-        """Hear what is about to be computed."""
-
-    def record(self, record: Record) -> None:
-        """Hear of a finished step."""
-
-    def end(self) -> None:
-        """Hear that no step follows, whether the run succeeded or not."""
 
 
 @dataclass(frozen=True)
@@ -81,19 +83,24 @@ def fit(
     client: Client | None = None,
     say: Say = _nobody,
     watchers: Sequence[Watcher] = (),
+    resume: str | Path | None = None,
 ) -> Run:
     """Train a network by Forward-Forward on a Dask cluster; leave a run folder.
 
     Parameters
     ----------
     config : Config, optional
-        From `ffdask.config.load`; the default graph if left out.
+        From `ffdask.config.load`; the default graph if left out. Its ``data.dataset`` is a known name or a path; the
+        `path` of a `Dataset`, such as `ffdask.from_arrays` returns, is one.
     client : distributed.Client, optional
         Of a cluster to use; left out, the one that the configuration names, or an embedded one.
     say : callable, optional
         Takes each line for the user: a download, a wait, a warning.
     watchers : sequence of Watcher, optional
-        Told of the run as it goes.
+        Told of the run as it goes; one that raises is named by `say`, and told no more.
+    resume : path, optional
+        The folder of a run that was stopped, to go on with from its last checkpoint, to the same bits; `config` is then
+        what `stopped_run` returned.
 
     Returns
     -------
@@ -108,21 +115,22 @@ def fit(
     """
     begun = time.perf_counter()
     config = config or Config()
-    device = check_before_data(config)
+    device = check_before_data(config, resume is not None)
     known, _ = _described(config)
-    config.resolve(known, default_units(config.cluster))
+    # A schedule of one's own is looked at before anything is fetched or started.
+    check_schedule(resolve(config, known, default_units(config.cluster), roughly(config, known)))
     dataset = datasets.obtain(config.data.dataset, say)
     run = uuid.uuid4().hex[:8]
     with contextlib.ExitStack() as stack:
         # Held here too: the test set is evaluated in this process, in blocks on threads of our own.
         stack.enter_context(machine.one_thread())
         cluster = stack.enter_context(open_cluster(config.cluster, run, say, client))
-        resolved = config.resolve(dataset, cluster.units)
+        resolved = resolve(config, dataset, cluster.units, federate(config, dataset, cluster, say))
         slots, ahead = place(resolved, cluster.slots)
         check_memory(ahead, *cluster.memory_limit())
-        readers = _readers(cluster, dataset, say)
-        folder = prepare(config.run.out, config.run.overwrite)
-        folder.write_configuration(config.tables(), record_of(resolved, cluster, device))
+        readers = _readers(cluster, dataset, _nobody if resolved.federation else say)
+        record = record_of(resolved, cluster, device)
+        folder, checkpoint = _begun(config, record, say) if resume is None else go_on(Path(resume), record, say)
         graph = Graph(
             cluster.client,
             run,
@@ -134,17 +142,20 @@ def fit(
             readers,
             cut_rounds(resolved),
         )
-        training = _training(graph, resolved, watchers)
-        for watcher in watchers:
-            watcher.begin(resolved, cluster.dashboard)
+        told = Watchers(watchers, say)
+        training = _training(graph, resolved, told, folder, checkpoint, say)
+        told.begin(resolved, cluster.dashboard)
         try:
             with cluster.report(config.run.report):
                 network = training.run()
+        except (Exception, KeyboardInterrupt) as error:
+            error.add_note(how_to_go_on(folder.path, training.checkpoint_every > 0))
+            raise
         finally:
-            for watcher in watchers:
-                watcher.end()
+            told.end()
         records = list(training.records.values())
         folder.write_network(network)
+        folder.write_records(records)
         kept = history(records, resolved.plan.calendar, resolved.plan.layers)
         folder.write_history(kept)
         figures = figures_of(resolved, cluster, records, device)
@@ -154,7 +165,8 @@ def fit(
         )
         timeline.draw(records, folder.path / "timeline.png", title)
         tested = test(network, config.network.classifier, dataset, os.cpu_count() or 1)
-        figures = tested | figures | {"weights_sha256": network.sha256()}
+        held_out = validate(network, config.network.classifier, resolved, os.cpu_count() or 1)
+        figures = tested | held_out | figures | {"weights_sha256": network.sha256()}
         figures["peak_memory_bytes"] = cluster.peak_memory()
         figures["total_seconds"] = time.perf_counter() - begun
         folder.write_summary(figures)
@@ -170,8 +182,26 @@ def dry_run(config: Config) -> str:
         As `fit`.
     """
     check_before_data(config)
-    dataset, where = _described(config)
     lines: list[str] = []
+    ahead, where, limit, together = _ahead(config, lines.append)
+    check_memory(ahead, limit, together)
+    return "\n".join([*lines, text(ahead, where, together)])
+
+
+def foresee(config: Config, say: Say = _nobody) -> Forecast:
+    """Return the forecast of a run: on the embedded cluster's units without starting it, or on a given scheduler's.
+
+    Raises
+    ------
+    BadInput
+        If the configuration does not fit its data, or the scheduler does not answer.
+    """
+    return _ahead(config, say)[0]
+
+
+def _ahead(config: Config, say: Say) -> tuple[Forecast, str, int, int]:
+    """Return the forecast, where the data are, a worker process's bytes, and how many workers share a process."""
+    dataset, where = _described(config)
     if config.cluster.scheduler is None:
         units = default_units(config.cluster)
         count = config.cluster.workers or 1
@@ -179,15 +209,13 @@ def dry_run(config: Config) -> str:
         together = count if not config.cluster.processes else 1
         limit = own_memory_limit(config.cluster)
     else:
-        with open_cluster(config.cluster, "dryrun", lines.append) as cluster:
+        with open_cluster(config.cluster, "dryrun", say) as cluster:
             slots, (limit, together) = list(cluster.slots), cluster.memory_limit()
             if config.data.dataset not in datasets.KNOWN:
                 # A known name may be fetched by the workers themselves; a plan fetches nothing.
-                _readers(cluster, dataset, lines.append)
-    resolved = config.resolve(dataset, sum(slot.units for slot in slots))
-    _, ahead = place(resolved, slots)
-    check_memory(ahead, limit, together)
-    return "\n".join([*lines, text(ahead, where, together)])
+                _readers(cluster, dataset, say)
+    resolved = resolve(config, dataset, sum(slot.units for slot in slots), expected(config, dataset))
+    return place(resolved, slots)[1], where, limit, together
 
 
 def open_run(path: str | Path) -> tuple[Network, dict[str, Any]]:
@@ -195,9 +223,10 @@ def open_run(path: str | Path) -> tuple[Network, dict[str, Any]]:
     return open_network(path)
 
 
-def check_before_data(config: Config) -> str:
+def check_before_data(config: Config, resumes: bool = False) -> str:
     """Check what needs neither data nor cluster; return the device that ``auto`` means here."""
-    check_out(config.run.out, config.run.overwrite)
+    if not resumes:
+        check_out(config.run.out, config.run.overwrite)
     if config.run.report is not None:
         folder = Path(config.run.report).absolute().parent
         if os.path.isdir(config.run.report):
@@ -212,11 +241,12 @@ def check_before_data(config: Config) -> str:
     return "cpu"
 
 
-def place(resolved: Resolved, workers: Sequence[Slot]) -> tuple[list[Slot], Forecast]:
+def place(resolved: Resolved, workers: Sequence[Slot], rates: Rates = NOMINAL) -> tuple[list[Slot], Forecast]:
     """Return each node's slot, and the forecast of the run on them."""
-    slots = place_nodes(costs_of_nodes(resolved), workers)
+    readers = resolved.federation.readers if resolved.federation else None
+    slots = place_nodes(costs_of_nodes(resolved), workers, readers)
     worker_of = [list(workers).index(slot) for slot in slots]
-    return slots, forecast(resolved, worker_of, [worker.units for worker in workers])
+    return slots, forecast(resolved, worker_of, [worker.units for worker in workers], rates)
 
 
 def _described(config: Config) -> tuple[Dataset, str]:
@@ -226,7 +256,7 @@ def _described(config: Config) -> tuple[Dataset, str]:
     if found is not None:
         return found, f"in {found.path}"
     known = datasets.KNOWN[name]
-    sizes = (known.train_rows, known.test_rows, known.height, known.width, known.classes)
+    sizes = (known.train_rows, known.test_rows, known.shape, known.classes)
     return Dataset(name, "", known.sha256, *sizes, source="not here yet"), "not on this machine: it would be fetched"
 
 
@@ -240,30 +270,50 @@ def _readers(cluster: Cluster, dataset: Dataset, say: Say) -> frozenset[str]:
 
 
 def rows_to_send(resolved: Resolved, readers: frozenset[str], cluster: Cluster) -> Mapping[int, tuple[Images, Labels]]:
-    """Return the rows that workers which cannot read them are sent, by chunk (-1: the test set)."""
+    """Return the rows that workers which cannot read them are sent, by chunk (-1: those that are looked at)."""
     if len(readers) == len(cluster.slots):
         return {}
     path = resolved.dataset.path
     images, labels = datasets.load(path, "train")
     dealt = resolved.plan.calendar.deal()
-    chunks = {number: (images[rows], labels[rows]) for number, rows in enumerate(dealt)}
-    return chunks | ({-1: datasets.load(path, "test")} if resolved.config.run.evaluate_every else {})
+    # A federated node reads its shard itself, or is not placed.
+    sharded = resolved.federation is not None
+    chunks = {} if sharded else {number: (images[rows], labels[rows]) for number, rows in enumerate(dealt)}
+    if not resolved.config.run.evaluate_every:
+        return chunks
+    held = resolved.plan.calendar.held_out()
+    return chunks | {-1: (images[held], labels[held]) if len(held) else datasets.load(path, "test")}
 
 
-def cut_rounds(resolved: Resolved) -> int:
-    """Return after how many rounds the graph is cut: the configured chapters, in rounds."""
+def _begun(config: Config, record: Mapping[str, Any], say: Say) -> tuple[RunFolder, Checkpoint | None]:
+    """Return a new run's folder, its configuration written."""
+    folder = prepare(config.run.out, config.run.overwrite)
+    folder.write_configuration(config.tables(), record)
+    return folder, None
+
+
+def _training(
+    graph: Graph,
+    resolved: Resolved,
+    told: Watchers,
+    folder: RunFolder,
+    checkpoint: Checkpoint | None,
+    say: Say,
+) -> Training:
+    def keep(checkpoint: Checkpoint) -> None:
+        try:
+            checkpoints.write(folder.checkpoints, checkpoint)
+        except OSError as error:
+            # What is computed is not lost by it: the run goes on, and the checkpoint before stays.
+            say(f"a checkpoint could not be written ({error.strerror or error}); the run goes on without")
+
     plan = resolved.plan
-    return max(1, resolved.config.run.cut_every * plan.rounds // plan.calendar.chapters)
-
-
-def _training(graph: Graph, resolved: Resolved, watchers: Sequence[Watcher]) -> Training:
-    schedule = resolved.entry.steps
-    if resolved.config.run.evaluate_every:
-        schedule = evaluated(schedule, resolved.config.run.evaluate_every)
-
-    def heard(record: Record) -> None:
-        for watcher in watchers:
-            watcher.record(record)
-
-    plan = resolved.plan
-    return Training(graph, schedule(plan), default_look_ahead(plan), heard)
+    return Training(
+        graph,
+        schedule_of(resolved)(plan),
+        default_look_ahead(plan),
+        told.record,
+        checkpoint_rounds(resolved),
+        keep,
+        checkpoint,
+    )

@@ -13,9 +13,9 @@ import os
 import shutil
 import uuid
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import xarray as xr
@@ -23,10 +23,12 @@ import zarr
 
 from ffdask.datasets import Dataset
 from ffdask.errors import BadInput
+from ffdask.head import HeadState, layers_read
+from ffdask.labels import Overlay
 from ffdask.layer import LayerState
-from ffdask.network import HeadState, Network, layers_read
+from ffdask.network import Network
 
-FORMAT = 1
+FORMAT = 2
 """Of the run folder's layout; raised when it changes."""
 
 
@@ -42,6 +44,11 @@ class RunFolder:
         self.path = path
 
     @property
+    def checkpoints(self) -> Path:
+        """Return the folder of the run's checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
     def zarr(self) -> Path:
         """Return the path of the run's Zarr store."""
         return self.path / "run.zarr"
@@ -53,8 +60,10 @@ class RunFolder:
 
     def write_network(self, network: Network) -> None:
         """Write every layer's weights, biases, moments and running mean, and the head's."""
-        group = zarr.open_group(str(self.zarr)).create_group("weights")
+        # Over what a run left that was killed in the midst of this.
+        group = zarr.open_group(str(self.zarr)).create_group("weights", overwrite=True)
         group.attrs["classes"] = network.classes
+        group.attrs["overlay"] = network.overlay
         group.attrs["layers"] = len(network.states)
         named: dict[str, LayerState | HeadState] = {f"layer{i}": s for i, s in enumerate(network.states, start=1)}
         if network.head:
@@ -69,6 +78,11 @@ class RunFolder:
     def write_history(self, history: xr.Dataset) -> None:
         """Write the history, for `xarray.open_zarr(folder / "run.zarr", group="history")`."""
         history.to_zarr(self.zarr, group="history", mode="w", consolidated=False, zarr_format=3)
+
+    def write_records(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Write ``records.jsonl``: what each step was, on which worker, from when to when, and its figures."""
+        with (self.path / "records.jsonl").open("w") as file:
+            file.writelines(json.dumps(dict(record)) + "\n" for record in records)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``: the figures of the run."""
@@ -199,12 +213,15 @@ def open_network(path: str | Path) -> tuple[Network, dict[str, Any]]:
             count, classes = int(group.attrs["layers"]), int(group.attrs["classes"])
             states = tuple(_layer(group[f"layer{i}"]) for i in range(1, count + 1))
             head = _head(group["head"]) if "head" in group else None
+            overlay: Any = group.attrs["overlay"]
+            if overlay not in get_args(Overlay):
+                raise ValueError(f"its overlay is {overlay!r}")
     except BadInput:
         raise
     except Exception as error:
         raise BadInput(f"run folder: given {path}, which cannot be read: {type(error).__name__}: {error}") from None
-    _check_fit(path, states, head, classes)
-    return Network(states, head, classes), resolved
+    _check_fit(path, states, head, classes, overlay)
+    return Network(states, head, classes, overlay), resolved
 
 
 def _resolved(root: Any) -> dict[str, Any]:
@@ -227,23 +244,26 @@ def _array(group: Any, name: str) -> np.ndarray:
 
 
 def _layer(group: Any) -> LayerState:
-    moments = tuple(_array(group, f"moment{i}") for i in range(sum(name.startswith("moment") for name in group)))
-    weights, bias, running_mean = (_array(group, name) for name in ("weights", "bias", "running_mean"))
-    return LayerState(weights, bias, moments, running_mean, int(group.attrs["steps"]))
+    return LayerState.of({name: _array(group, name) for name in group}, int(group.attrs["steps"]))
 
 
 def _head(group: Any) -> HeadState:
     return HeadState(_array(group, "weights"), _array(group, "moment"))
 
 
-def _check_fit(path: str | Path, states: tuple[LayerState, ...], head: HeadState | None, classes: int) -> None:
+def _check_fit(
+    path: str | Path, states: tuple[LayerState, ...], head: HeadState | None, classes: int, overlay: Overlay
+) -> None:
     def check(fits: bool, what: str) -> None:
         if not fits:
             raise BadInput(f"run folder: given {path}, where {what}")
 
     check(bool(states), "there is no layer")
+    check(states[0].weights.ndim == 2, "layer 1's weights do not fit")
     fan_in = states[0].weights.shape[0]
-    check(1 < classes < fan_in, f"{classes} classes do not fit {fan_in} inputs")
+    # A label takes inputs, its own or the first pixels'; without one there may be fewer inputs than classes.
+    check(1 < classes < (fan_in if overlay != "none" else 2**31), f"{classes} classes do not fit {fan_in} inputs")
+    check((overlay == "none") == (states[0].head is not None), f"an overlay of {overlay!r} does not fit its heads")
     for number, state in enumerate(states, start=1):
         check(state.weights.ndim == 2 and state.weights.shape[0] == fan_in, f"layer {number}'s weights do not fit")
         width = state.weights.shape[1:]
@@ -252,9 +272,35 @@ def _check_fit(path: str | Path, states: tuple[LayerState, ...], head: HeadState
         fitting = [state.weights.shape, state.bias.shape] * (len(shapes) // 2)
         check(shapes == fitting, f"layer {number}'s moments do not fit")
         fan_in = state.weights.shape[1]
+        check((state.head is None) == (states[0].head is None), "some layers have heads of their own and some have not")
+        if state.head is not None:
+            shapes = [state.head.weights.shape, state.head.moment.shape]
+            check(shapes == [(fan_in, classes)] * 2, f"layer {number}'s own head does not fit")
     if head is not None:
         rows = sum(states[layer - 1].weights.shape[1] for layer in layers_read(len(states)))
         check(head.weights.shape == head.moment.shape == (rows, classes), "the head does not fit the layers")
+
+
+def open_unfinished(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a run's configuration, as given (tables) and as resolved, if the run has not ended.
+
+    Raises
+    ------
+    BadInput
+        If the folder is no run's, cannot be read, or its run has ended.
+    """
+    store = Path(path) / "run.zarr"
+    if not store.is_dir():
+        raise BadInput(f"--resume: given {path}, which has no run.zarr; give the folder of a run that was stopped")
+    try:
+        root: Any = zarr.open_group(str(store), mode="r", zarr_format=3)
+        tables, resolved = dict(root.attrs["configuration"]), _resolved(root)
+        ended = (Path(path) / "summary.json").exists()
+    except Exception as error:
+        raise BadInput(f"--resume: given {path}, which cannot be read: {type(error).__name__}: {error}") from None
+    if ended:
+        raise BadInput(f"--resume: given {path}, whose run has ended; start another one, or evaluate this one")
+    return tables, resolved
 
 
 def recorded_digest(path: str | Path) -> str | None:

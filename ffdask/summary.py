@@ -8,24 +8,33 @@ from typing import Any
 
 from ffdask import datasets, machine, timeline
 from ffdask.cluster import Cluster
-from ffdask.config import Resolved
 from ffdask.datasets import Dataset
+from ffdask.job import Images, Labels
 from ffdask.kernels import KERNELS
 from ffdask.network import Network
+from ffdask.plugins import sources
+from ffdask.resolved import Resolved
+from ffdask.shards import Federation
 
 Record = dict[str, Any]
 
 
 def record_of(resolved: Resolved, cluster: Cluster, device: str) -> dict[str, Any]:
     """Return the configuration with nothing left open, for the run's store."""
-    plan = resolved.plan
+    plan, config = resolved.plan, resolved.config
+    own = {
+        "network.objective": config.network.objective,
+        "network.negatives": config.network.negatives,
+        "schedule.name": config.schedule.name,
+    }
     return {
         "dataset": asdict(resolved.dataset),
         "layers": list(resolved.job.widths),
-        "objective": resolved.job.objective,
-        "negatives": resolved.job.negatives,
-        "classifier": resolved.config.network.classifier,
-        "schedule": resolved.config.schedule.name,
+        "objective": str(config.network.objective),
+        "negatives": str(config.network.negatives),
+        "classifier": config.network.classifier,
+        "schedule": str(config.schedule.name),
+        **_shards(resolved.federation),
         "nodes": plan.nodes,
         "epochs": plan.calendar.epochs,
         "chapters": plan.calendar.chapters,
@@ -37,17 +46,39 @@ def record_of(resolved: Resolved, cluster: Cluster, device: str) -> dict[str, An
         "kernels": resolved.job.kernels,
         "fingerprint": machine.fingerprint(),
         "workers": cluster.fingerprints,
+        **({"own": found} if (found := sources(own)) else {}),
     }
+
+
+def _shards(federation: Federation | None) -> dict[str, Any]:
+    if federation is None:
+        return {}
+    return {"shards": asdict(federation.shards), "shard_rows": federation.rows, "shard_sha256": federation.sha256}
 
 
 def test(network: Network, classifier: str, dataset: Dataset, threads: int) -> dict[str, Any]:
     """Return the test set's figures: of the chosen classifier, and of every one that the network has."""
     images, labels = datasets.load(dataset.path, "test")
+    return {**_figures(network, classifier, "test", images, labels, threads), "classifier": classifier}
+
+
+def validate(network: Network, classifier: str, resolved: Resolved, threads: int) -> dict[str, Any]:
+    """Return the same figures of the rows that were held out; none where none were."""
+    rows = resolved.plan.calendar.held_out()
+    if not len(rows):
+        return {}
+    images, labels = datasets.load(resolved.dataset.path, "train")
+    return _figures(network, classifier, "validation", images[rows], labels[rows], threads)
+
+
+def _figures(
+    network: Network, classifier: str, of: str, images: Images, labels: Labels, threads: int
+) -> dict[str, float]:
     kernels = KERNELS["numpy"]
     errors = {name: network.errors(images, labels, name, kernels, threads) for name in network.classifiers()}
-    accuracy = {f"test_accuracy_{name}": 1 - wrong / len(labels) for name, wrong in errors.items()}
-    chosen = {"test_accuracy": accuracy[f"test_accuracy_{classifier}"], "test_errors": errors[classifier]}
-    return chosen | accuracy | {"classifier": classifier}
+    accuracy = {f"{of}_accuracy_{name}": 1 - wrong / len(labels) for name, wrong in errors.items()}
+    chosen = {f"{of}_accuracy": accuracy[f"{of}_accuracy_{classifier}"], f"{of}_errors": errors[classifier]}
+    return chosen | accuracy
 
 
 def figures_of(resolved: Resolved, cluster: Cluster, records: Sequence[Record], device: str) -> dict[str, Any]:
@@ -64,6 +95,8 @@ def figures_of(resolved: Resolved, cluster: Cluster, records: Sequence[Record], 
         "nodes": plan.nodes,
         "threads": cluster.units,
         "schedule": config.schedule.name,
+        "scale": config.training.scale,
+        "layers": list(resolved.job.widths),
         "epochs": plan.calendar.epochs,
         "chapters": chapters,
         "chunk": plan.calendar.chunk,

@@ -6,23 +6,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-Record = dict[str, Any]
+from ffdask.colours import look
 
-COLOURS = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377", "#44bb99", "#ffaabb")
-"""Of the layers, in turn; the head and the rest have greys of their own."""
+Record = dict[str, Any]
 
 
 def training_seconds(records: Sequence[Record]) -> float:
-    """Return the seconds from the first training step's start to the last state's end."""
-    first, last = _window(records)
-    return float(last - first)
+    """Return the seconds from the first training step's start to the last state's end, of each session of a run."""
+    windows = [_window(session) for session in _sessions(records)]
+    return float(sum(last - first for first, last in windows))
 
 
 def busy_seconds(records: Sequence[Record]) -> float:
     """Return the seconds inside steps' own computing while training went on, evaluation left out."""
-    first, last = _window(records)
-    busy = (min(r["stop"], last) - max(r["start"], first) for r in records if r["kind"] != "evaluate")
-    return float(sum(seconds for seconds in busy if seconds > 0))
+    total = 0.0
+    for session in _sessions(records):
+        first, last = _window(session)
+        busy = (min(r["stop"], last) - max(r["start"], first) for r in session if r["kind"] != "evaluate")
+        total += sum(seconds for seconds in busy if seconds > 0)
+    return float(total)
+
+
+def _sessions(records: Sequence[Record]) -> list[list[Record]]:
+    """Return the records of each session: a run that was resumed has several."""
+    numbers = sorted({record.get("session", 0) for record in records})
+    return [[record for record in records if record.get("session", 0) == number] for number in numbers]
 
 
 def _window(records: Sequence[Record]) -> tuple[float, float]:
@@ -65,7 +73,7 @@ def draw(records: Sequence[Record], path: Path, title: str) -> None:
         bars = [(record["start"] - origin, record["stop"] - record["start"]) for record in mine]
         colours = []
         for record in mine:
-            name, colour = _look(record)
+            name, colour = look(record["kind"], record["layer"])
             shown[name] = colour
             colours.append(colour)
         axes.broken_barh(bars, (nodes.index(node) - 0.4, 0.8), facecolors=colours, edgecolor="white", linewidth=0.2)
@@ -76,16 +84,3 @@ def draw(records: Sequence[Record], path: Path, title: str) -> None:
     handles = [Patch(color=shown[name], label=name) for name in sorted(shown)]
     figure.legend(handles=handles, loc="outside right upper", fontsize=8)
     figure.savefig(path, dpi=120)
-
-
-def _look(record: Record) -> tuple[str, str]:
-    """Return a step's name in the legend and its colour: a layer's push is a paler shade of its train."""
-    if record["kind"] in ("train", "push"):
-        colour = COLOURS[(record["layer"] - 1) % len(COLOURS)]
-        return f"layer {record['layer']} {record['kind']}", colour if record["kind"] == "train" else colour + "88"
-    return {
-        "head": ("head", "#222222"),
-        "push_head": ("head push", "#888888"),
-        "negatives": ("negatives", "#dd8800"),
-        "evaluate": ("evaluation", "#bbbbbb"),
-    }.get(record["kind"], (record["kind"], "#bbbbbb"))

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+
 from ffdask import cli
+from ffdask.config import Config
+from ffdask.errors import BadInput
 from ffdask.progress import Bar
+from ffdask.resume import stopped_run
 from ffdask.run import dry_run, fit
 
 
@@ -12,22 +17,29 @@ def main() -> None:
     parser = cli.parser("train", "Train a network by Forward-Forward on a Dask cluster; leaves a run folder.")
     parser.add_argument("graph", nargs="?", help="a TOML file, such as graphs/mnist.toml; left out: the default graph")
     parser.add_argument("--dry-run", action="store_true", help="check everything, print the plan, and stop")
+    parser.add_argument("--resume", metavar="RUN", help="go on with a stopped run from its last checkpoint")
     cli.add_flags(parser)
     arguments = parser.parse_args()
-    config = cli.configuration(arguments)
+    if arguments.resume is not None and (arguments.graph is not None or arguments.dry_run):
+        raise BadInput("--resume: given with a graph or --dry-run; a stopped run goes on as it was configured")
+    config = cli.configuration(arguments) if arguments.resume is None else _stopped(arguments)
     if arguments.dry_run:
         print(dry_run(config))
         return
     if config.run.quiet:
-        fit(config)
+        fit(config, resume=arguments.resume)
         return
-    run = fit(config, say=lambda line: print(line, flush=True), watchers=[Bar()])
+    run = fit(config, say=lambda line: print(line, flush=True), watchers=[Bar()], resume=arguments.resume)
     figures = run.summary
     print(
         f"test accuracy {100 * figures['test_accuracy']:.2f} % ({figures['classifier']}, "
         f"{figures['test_errors']} errors) after {figures['train_seconds']:.1f} s of training, "
         f"{figures['threads']} units {100 * figures['utilization']:.0f} % busy: {run.path}"
     )
+
+
+def _stopped(arguments: argparse.Namespace) -> Config:
+    return stopped_run(arguments.resume, cli.keys(arguments))
 
 
 if __name__ == "__main__":

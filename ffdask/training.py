@@ -10,10 +10,12 @@ from typing import Any
 
 from distributed import Future, as_completed
 
+from ffdask.checkpoints import Checkpoint
 from ffdask.errors import Diverged, RunFailed
-from ffdask.graph import Graph
+from ffdask.graph import Graph, Placed
 from ffdask.network import Network
-from ffdask.schedules.steps import Await, Checker, Schedule, Step
+from ffdask.schedules.ledger import Ledger
+from ffdask.schedules.steps import Await, Checker, Need, Schedule, Step
 
 Record = dict[str, Any]
 
@@ -22,6 +24,28 @@ LOOK_SECONDS = 2.0
 
 LOST_SECONDS = 30.0
 """How long a worker may be gone: a nanny brings one back within a few seconds."""
+
+
+@dataclass
+class Cut:
+    """What steps beyond a round may read of the rounds up to it: what a checkpoint holds.
+
+    Attributes
+    ----------
+    held : dict of Need to Placed
+    waiting : set of str
+        Steps of those rounds that are not submitted yet: what they give belongs to it too.
+    """
+
+    held: dict[Need, Placed]
+    waiting: set[str]
+
+    def add(self, step: Step, ledger: Ledger[Placed]) -> None:
+        """Hold what a step gives that was waited for."""
+        if step.name in self.waiting:
+            self.waiting.discard(step.name)
+            needs = [Need(step.name, piece) for piece in step.gives if ledger.plan.reach(piece)]
+            self.held |= {need: one for need in needs if (one := ledger.get(need)) is not None}
 
 
 @dataclass
@@ -38,12 +62,21 @@ class Training:
         the client, bounded so that memory is.
     on_record : callable
         Called with each step's record as it comes.
+    checkpoint_every : int
+        Rounds between checkpoints; 0: none.
+    on_checkpoint : callable
+        Called with each checkpoint.
+    resume : Checkpoint or None
+        From which to go on: the schedule is drawn anew, and what the checkpoint has seen is not done again.
     """
 
     graph: Graph
     steps: Schedule
     look_ahead: int
     on_record: Callable[[Record], None]
+    checkpoint_every: int = 0
+    on_checkpoint: Callable[[Checkpoint], None] = lambda checkpoint: None
+    resume: Checkpoint | None = None
     records: dict[str, Record] = field(default_factory=dict)
     _parked: list[tuple[int, Step]] = field(default_factory=list)
     _unfinished: dict[int, int] = field(default_factory=dict)
@@ -55,6 +88,13 @@ class Training:
         self._drawn: Step | Await | None = None
         self._exhausted = False
         self._order = 0
+        # Round -> what steps beyond it may read, as long as its checkpoint is to be written.
+        self._cuts: dict[int, Cut] = {}
+        self._round = self._done = self.resume.round if self.resume else -1
+        self._session = 0
+        if self.resume:
+            self.records |= self.resume.records
+            self._session = 1 + max((record["session"] for record in self.records.values()), default=-1)
 
     def run(self) -> Network:
         """Run the schedule to its end; return the trained network.
@@ -112,7 +152,13 @@ class Training:
             self._submit_or_park(order, parked, finished)
         while (step := self._draw()) is not None:
             # A parked step still has its inputs to name: nothing that it may read is forgotten before.
-            self.graph.ledger.open_round(min([step.round, *(behind.round for _, behind in self._parked)]))
+            behind = [(parked.round, parked.part or 0) for _, parked in self._parked]
+            named = {need for _, parked in self._parked for need in parked.needs.values()}
+            self._mark_cut(step)
+            self.graph.ledger.open(*min([(step.round, step.part or 0), *behind]), keep=named)
+            if self.resume and step.round <= self.resume.round:
+                self._restore(step, self.resume)
+                continue
             self._unfinished[step.round] = self._unfinished.get(step.round, 0) + 1
             self._order += 1
             self._submit_or_park(self._order, step, finished)
@@ -122,6 +168,8 @@ class Training:
             future = self.graph.submit(step, order)
             self._flying[future] = step
             finished.add(future)
+            for cut in self._cuts.values():
+                cut.add(step, self.graph.ledger)
         else:
             self._parked.append((order, step))
 
@@ -160,12 +208,42 @@ class Training:
                 f"{what} in {step.word} {step.round}: the loss is {loss}; try a smaller learning rate "
                 f"(--learning-rate, now {self.graph.job.optimizer.learning_rate:g})"
             )
-        self.records[step.name] = result
+        self.records[step.name] = result | {"session": self._session}
         self._unfinished[step.round] -= 1
         if not self._unfinished[step.round]:
             del self._unfinished[step.round]
         self.graph.cut(step)
         self.on_record(result)
+        self._checkpoint()
+
+    def _restore(self, step: Step, checkpoint: Checkpoint) -> None:
+        """Take from the checkpoint what a step gave, instead of doing it."""
+        if step.name not in checkpoint.records:
+            raise RunFailed(
+                f"the checkpoint knows no step {step.name}, which the schedule yields: the run was another one"
+            )
+        for piece in step.gives:
+            need = Need(step.name, piece)
+            if need in checkpoint.pieces:
+                self.graph.restore(step, piece, checkpoint.pieces[need])
+
+    def _mark_cut(self, step: Step) -> None:
+        """Where a step is the first of a round, hold what it and later ones may read, if a checkpoint is due there."""
+        before, self._round = self._round, max(self._round, step.round)
+        due = bool(self.checkpoint_every) and (before + 1) % self.checkpoint_every == 0
+        if step.round > before > self._done and due:
+            reach = self.graph.plan.reach
+            held = {need: one for need, one in self.graph.ledger.kept().items() if reach(need.piece)}
+            waiting = {parked.name for _, parked in self._parked}
+            self._cuts[before] = Cut(held, waiting)
+
+    def _checkpoint(self) -> None:
+        """Hand on the checkpoint of each marked round whose steps are all done."""
+        for round_ in [round_ for round_ in self._cuts if min(self._unfinished, default=round_ + 1) > round_]:
+            held = self._cuts.pop(round_).held
+            records = {name: one for name, one in self.records.items() if one["round"] <= round_}
+            self.on_checkpoint(Checkpoint(round_, self.graph.values(held), records))
+            self._done = round_
 
     def _failure(self, step: Step, future: Future, result: Any) -> RunFailed:
         if future.status == "cancelled":
@@ -187,7 +265,7 @@ class Training:
         outcomes = self.graph.gather([self.graph.picked(newest[layer], "state") for layer in layers])
         states = [outcome["state"] for outcome in outcomes]
         head = states[plan.layers] if plan.trains_head else None
-        return Network(tuple(states[: plan.layers]), head, self.graph.job.classes)
+        return Network(tuple(states[: plan.layers]), head, self.graph.job.classes, self.graph.job.overlay)
 
 
 def _named(layers: Sequence[int]) -> str:

@@ -8,13 +8,16 @@ import io
 import sys
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import datasets_files as files
 import numpy as np
 import pytest
 from hypothesis import settings
 
 from ffdask import cli, datasets
+from ffdask.datasets import debian, mirrors, wheel
 
 # These machines are shared: how long an example takes says nothing about it.
 settings.register_profile("ffdask", deadline=None)
@@ -44,6 +47,22 @@ def own_cache(request, tmp_path_factory, monkeypatch):
     """Keep every test but the whole runs away from the user's cache."""
     if request.node.get_closest_marker("whole") is None:
         monkeypatch.setenv("FFDASK_CACHE", str(tmp_path_factory.mktemp("cache") / "cache"))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An own cache; MNIST is `files.tiny()`, and no source of it is reached unless a test says so."""
+    monkeypatch.setenv("FFDASK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(datasets.KNOWN, "mnist", files.known_as(files.tiny()))
+    monkeypatch.setattr(mirrors, "probe", lambda url: "no network in tests")
+    monkeypatch.setattr(wheel, "download", partial(files.refuse, "no index in tests"))
+    monkeypatch.setattr(debian, "download", partial(files.refuse, "no apt in tests"))
+    monkeypatch.setattr(debian, "INSTALLED", tmp_path / "not-installed")
+    datasets.forget()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield tmp_path / "cache"
+    datasets.forget()
 
 
 @pytest.fixture

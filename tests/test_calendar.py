@@ -269,3 +269,42 @@ def test_a_visits_draw_is_named_by_purpose_epoch_chunk_and_repetition():
     assert words(Visit(2, 3).draw(5, "shift")) == words(draws.generator(5, "shift", 2, 3))
     assert words(Visit(2, 3, 1).draw(5, "shift")) == words(draws.generator(5, "shift-again-1", 2, 3))
     assert words(Visit(2, 3).draw(5, "shift")) != words(Visit(2, 3).draw(5, "order"))
+
+
+# --- rows that are held out
+
+
+@quick
+@given(calendars(), st.integers(0, 40))
+def test_rows_held_out_and_rows_dealt_are_all_rows(calendar, validation):
+    calendar = replace(calendar, validation=validation)
+    held, dealt = calendar.held_out().tolist(), np.concatenate(calendar.deal()).tolist()
+    assert len(held) == validation
+    assert held == sorted(set(held))
+    assert sorted(held + dealt) == list(range(calendar.rows + validation))
+    assert [len(rows) for rows in calendar.deal()] == [calendar.chunk_rows(number) for number in range(calendar.chunks)]
+
+
+def test_held_out_rows_are_one_named_draw_and_know_of_no_chunks():
+    calendar = replace(MNIST, rows=900, chunk=300, validation=100, seed=7)
+    expected = sorted(draws.generator(7, "validation").permutation(1000)[:100])
+    assert calendar.held_out().tolist() == expected
+    for other in ({"chunk": 17}, {"batch": 3}, {"epochs": 2}, {"by_visit": True}, {"chapters": 1}):
+        assert replace(calendar, **other).held_out().tolist() == expected
+    assert replace(calendar, seed=8).held_out().tolist() != expected
+    with pytest.raises(ValueError, match="read-only"):
+        calendar.held_out()[0] = 0
+
+
+def test_dealing_is_blind_to_the_number_of_chunks():
+    calendar = replace(MNIST, rows=900, chunk=300, validation=100, seed=7)
+    dealt = np.concatenate(calendar.deal())
+    np.testing.assert_array_equal(np.concatenate(replace(calendar, chunk=70).deal()), dealt)
+    assert not np.array_equal(np.concatenate(replace(calendar, seed=8).deal()), dealt)
+
+
+@quick
+@given(calendars())
+def test_the_number_of_minibatches_is_that_of_the_minibatches(calendar):
+    for chunk in range(calendar.chunks):
+        assert calendar.minibatches_in(chunk) == len(list(calendar.minibatches(Visit(0, chunk))))

@@ -61,6 +61,7 @@ def test_help_shows_every_flag_in_its_group_with_meaning_and_default(command, mo
     [
         ("evaluate", ["run", "--dataset", "--classifier", "--version"]),
         ("predict", ["run", "images", "--classifier", "--format", "--version"]),
+        ("draw", ["graph", "--out", "--graph", "--rounds", "--schedule", "--workers", "--set", "--version"]),
     ],
 )
 def test_help_of_the_other_commands(command, monkeypatch, name, flags):
@@ -69,7 +70,7 @@ def test_help_of_the_other_commands(command, monkeypatch, name, flags):
         assert re.search(rf"^  {flag}\b", text, flags=re.MULTILINE) or f" {flag} " in text or f"[{flag}]" in text
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "predict"])
+@pytest.mark.parametrize("name", ["train", "evaluate", "predict", "draw"])
 def test_version(command, name):
     said = command(name, "--version")
     assert (said.code, said.out, said.err) == (0, f"ffdask {version('ffdask')}\n", "")
@@ -87,20 +88,28 @@ def test_texts_are_known_keys():
 VALUES = {
     "--dataset": ("a b", "a b"),
     "--chunk": ("500", 500),
+    "--validation": ("60", 60),
+    "--overlay": ("append", "append"),
+    "--shards": ("dirichlet", "dirichlet"),
+    "--alpha": ("0.5", 0.5),
     "--layers": ("20,30", (20, 30)),
-    "--objective": ("goodness", "goodness"),
+    "--objective": ("symba", "symba"),
     "--negatives": ("random", "random"),
+    "--candidates": ("3", 3),
     "--classifier": ("goodness", "goodness"),
+    "--dropout": ("0.2", 0.2),
     "--epochs": ("3", 3),
     "--batch-size": ("10", 10),
     "--shift": ("0", 0),
     "--optimizer": ("adam", "adam"),
     "--learning-rate": ("0.002", 0.002),
     "--seed": ("9", 9),
+    "--scale": ("0.5", 0.5),
     "--schedule": ("all-layers", "all-layers"),
     "--nodes": ("4", 4),
     "--chapters": ("5", 5),
     "--staleness": ("0", 0),
+    "--exchange": ("batch", "batch"),
     "--scheduler": ("127.0.0.1:8786", "127.0.0.1:8786"),
     "--workers": ("2", 2),
     "--units": ("8", 8),
@@ -111,19 +120,28 @@ VALUES = {
     "--strict-bits": (None, True),
     "--out": ("7", "7"),
     "--overwrite": (None, True),
+    "--checkpoint-every": ("9", 9),
     "--evaluate-every": ("2", 2),
     "--report": ("true", "true"),
     "--quiet": (None, True),
 }
 
 
+BESIDE = {
+    "--candidates": ["--negatives", "adaptive", "--classifier", "goodness"],
+    "--shards": ["--schedule", "federated"],
+}
+"""What a flag makes no sense without."""
+
+
 @pytest.mark.parametrize(("group", "flag", "key"), ALL, ids=[flag for _, flag, _ in ALL])
 def test_every_flag_reaches_its_key_and_no_other(given, group, flag, key):
     text, value = VALUES[flag]
-    config = given(flag, *([text] if text is not None else []))
+    beside = BESIDE.get(flag, [])
+    config = given(*beside, flag, *([text] if text is not None else []))
     table, name = key.split(".")
     assert getattr(getattr(config, table), name) == value
-    changed, default = config.tables(), Config().tables()
+    changed, default = config.tables(), given(*beside).tables()
     changed[table].pop(name, None)
     default[table].pop(name, None)
     assert changed == default

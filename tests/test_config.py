@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import tomllib
@@ -12,10 +13,14 @@ from hypothesis import strategies as st
 
 from ffdask.config import ALLOWED, Config, known_keys, load, parse_value
 from ffdask.errors import BadInput
+from ffdask.negatives import NEGATIVES
+from ffdask.objectives import OBJECTIVES
 from ffdask.schedules import SCHEDULES
+from ffdask.tables import CLASSIFIERS
 
 GRAPHS = Path(__file__).parents[1] / "graphs"
 MNIST = GRAPHS / "mnist.toml"
+TRIPLES = [(name, *pair) for name, parts in ALLOWED.items() for pair in itertools.product(*parts)]
 
 
 def test_the_default_graph_file_holds_every_default_and_no_other_key():
@@ -40,7 +45,14 @@ def test_tables_leave_out_what_was_left_out():
         if value is None
     }
     assert left_out == {
-        *("schedule.nodes", "schedule.chapters", "schedule.staleness", "cluster.scheduler", "cluster.workers"),
+        *(
+            "network.candidates",
+            "schedule.nodes",
+            "schedule.chapters",
+            "schedule.staleness",
+            "cluster.scheduler",
+            "cluster.workers",
+        ),
         *("cluster.units", "cluster.memory_limit", "run.out", "run.report"),
     }
     assert not left_out & {f"{table}.{key}" for table, keys in plain.items() for key in keys}
@@ -155,6 +167,65 @@ def test_a_configuration_is_immutable():
     assert hash(config) == hash(Config())
 
 
+def chosen(config: Config) -> tuple[str, str, str]:
+    return config.network.objective, config.network.negatives, config.network.classifier
+
+
+@pytest.mark.parametrize("objective", ALLOWED)
+@pytest.mark.parametrize("file", ["", '[network]\nnegatives = "random"\nclassifier = "goodness"\n'])
+def test_a_flag_that_changes_the_objective_brings_its_negatives_and_classifier(tmp_path, objective, file):
+    (tmp_path / "g.toml").write_text(file)
+    config = load(tmp_path / "g.toml", {"network.objective": objective})
+    negatives, classifiers = ALLOWED[objective]
+    if objective == "goodness" and file:
+        # The objective that the file means, though it does not say so: nothing was changed.
+        assert chosen(config) == ("goodness", "random", "goodness")
+    else:
+        assert chosen(config) == (objective, negatives[0], classifiers[0])
+
+
+def test_a_flag_that_repeats_the_files_objective_changes_nothing(tmp_path):
+    (tmp_path / "g.toml").write_text('[network]\nobjective = "symba"\nnegatives = "fixed"\nclassifier = "goodness"\n')
+    assert chosen(load(tmp_path / "g.toml", {"network.objective": "symba"})) == ("symba", "fixed", "goodness")
+    assert chosen(load(tmp_path / "g.toml", {"network.objective": "goodness"})) == ("goodness", "sampled", "softmax")
+
+
+def test_negatives_and_classifier_that_are_flags_too_stay():
+    keys = {"network.objective": "symba", "network.negatives": "adaptive", "network.classifier": "goodness"}
+    assert chosen(load(None, keys)) == ("symba", "adaptive", "goodness")
+    keys = {"network.objective": "classifier", "network.classifier": "last-head"}
+    assert chosen(load(None, keys)) == ("classifier", "none", "last-head")
+    with pytest.raises(BadInput, match="given as classifier, random, all-heads, which do not go together"):
+        load(None, {"network.objective": "classifier", "network.negatives": "random"})
+
+
+def test_a_file_that_names_only_the_objective_takes_what_goes_with_it(tmp_path):
+    (tmp_path / "g.toml").write_text('[network]\nobjective = "classifier"\n')
+    assert chosen(load(tmp_path / "g.toml")) == ("classifier", "none", "all-heads")
+    (tmp_path / "g.toml").write_text('[network]\nobjective = "classifier"\nnegatives = "sampled"\n')
+    with pytest.raises(BadInput, match="given as classifier, sampled, all-heads"):
+        load(tmp_path / "g.toml")
+
+
+def test_every_triple_is_allowed_or_named_with_the_table():
+    every = itertools.product(OBJECTIVES, [*NEGATIVES, "none"], CLASSIFIERS)
+    allowed = set()
+    for triple in every:
+        keys = dict(zip(("network.objective", "network.negatives", "network.classifier"), triple, strict=True))
+        try:
+            assert chosen(load(None, keys)) == triple
+        except BadInput as error:
+            message = str(error)
+            assert f"given as {', '.join(triple)}, which do not go together" in message
+            for name, (negatives, classifiers) in ALLOWED.items():
+                assert f"{name} with {' | '.join(negatives)} and {' | '.join(classifiers)}" in message
+        else:
+            allowed.add(triple)
+    assert allowed == set(TRIPLES)
+    assert set(ALLOWED) == set(OBJECTIVES)
+    assert len(allowed) == 18
+
+
 _count = st.integers(1, 2**31 - 1)
 _rate = st.floats(min_value=1e-12, max_value=1e12)
 _share = st.floats(min_value=0, max_value=1, exclude_max=True)
@@ -169,15 +240,36 @@ def _table(**keys):
 
 @st.composite
 def _tables(draw):
-    objective, negatives, classifier = draw(st.sampled_from(sorted(ALLOWED)))
-    batch = draw(_count)
+    objective, negatives, classifier = draw(st.sampled_from(TRIPLES))
+    batch, name = draw(_count), draw(st.sampled_from(sorted(SCHEDULES)))
     network = {"objective": objective, "negatives": negatives, "classifier": classifier}
+    if (negatives, classifier) == ("adaptive", "goodness"):
+        network |= draw(_table(candidates=_machines))
+    exchanges = ["chunk", "batch"] if SCHEDULES[name].by_visit else ["chunk"]
     made = {
-        "data": {"chunk": draw(st.integers(batch, 2**31 - 1))} | draw(_table(dataset=_text)),
+        "data": {"chunk": draw(st.integers(batch, 2**31 - 1))}
+        | draw(
+            _table(dataset=_text, validation=st.integers(0, 2**31 - 1), overlay=st.sampled_from(["replace", "append"]))
+        ),
         "network": network | draw(_table(layers=st.lists(_count, min_size=1, max_size=5))),
         "training": {"batch_size": batch}
-        | draw(_table(epochs=_count, shift=st.integers(0, 16), seed=st.integers(0, 2**63 - 1))),
-        "layer": draw(_table(threshold=_rate, peer=st.floats(0, 1e6), peer_momentum=_share)),
+        | draw(
+            _table(
+                epochs=_count,
+                shift=st.integers(0, 16),
+                seed=st.integers(0, 2**63 - 1),
+                scale=st.floats(min_value=1e-9, max_value=100),
+            )
+        ),
+        "layer": draw(
+            _table(
+                threshold=_rate,
+                goodness=st.sampled_from(["sum", "mean"]),
+                dropout=_share,
+                peer=st.floats(0, 1e6),
+                peer_momentum=_share,
+            )
+        ),
         "optimizer": draw(
             _table(
                 name=st.sampled_from(["momentum", "adam"]),
@@ -188,9 +280,10 @@ def _tables(draw):
             )
         ),
         "head": draw(_table(rate=_rate, decay=st.floats(0, 1e6), momentum=_share)),
-        "schedule": draw(
+        "schedule": {"name": name}
+        | draw(
             _table(
-                name=st.sampled_from(sorted(SCHEDULES)),
+                exchange=st.sampled_from(exchanges),
                 nodes=_machines,
                 chapters=_count,
                 staleness=st.integers(0, 2**31 - 1),

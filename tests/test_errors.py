@@ -53,7 +53,7 @@ def test_nearest_says_nothing_or_one_allowed_name(given_, allowed):
         (BadInput("given 1; give 2"), 2, "ffdask: given 1; give 2\n"),
         (Diverged("layer 1"), 3, "ffdask: layer 1\n"),
         (RunFailed("step x"), 1, "ffdask: step x\n"),
-        (KeyboardInterrupt(), 130, "ffdask: stopped; nothing of this run can be resumed\n"),
+        (KeyboardInterrupt(), 130, "ffdask: stopped\n"),
     ],
 )
 def test_a_command_ends_with_one_line_and_its_code(command, monkeypatch, raised, code, line):

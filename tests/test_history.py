@@ -69,7 +69,7 @@ def test_seconds_are_those_of_train_and_push():
         train(0, 2, 20, 1.0, seconds=3.0),
         step("push", 0, layer=2, seconds=0.5),
         step("negatives", 0, seconds=50.0),
-        step("evaluate", 0, seconds=70.0, errors_softmax=3),
+        step("evaluate", 0, seconds=70.0, test_errors_softmax=3),
         step("push_head", 0, seconds=0.25),
         step("head", 0, seconds=1.5, loss=1.0, error=0.5),
     ]
@@ -87,11 +87,18 @@ def test_the_heads_figures_are_means_by_rows():
 
 def test_looks_at_the_test_set_are_of_their_chapter():
     records = [train(c, 1, 20, 1.0) for c in range(3)]
-    assert not [name for name in history(records, calendar(), 1) if name.startswith("test_")]
-    records.append(step("evaluate", 1, errors_softmax=12, errors_goodness=15))
+    assert not [name for name in history(records, calendar(), 1) if "_errors_" in name]
+    records.append(step("evaluate", 1, test_errors_softmax=12, test_errors_goodness=15))
     found = history(records, calendar(), 1)
     np.testing.assert_array_equal(found.test_errors_softmax, [np.nan, 12, np.nan])
     np.testing.assert_array_equal(found.test_errors_goodness, [np.nan, 15, np.nan])
+
+
+def test_looks_at_held_out_rows_keep_their_own_name():
+    records = [train(0, 1, 20, 1.0), step("evaluate", 0, **{"validation_errors_last-head": 4})]
+    found = history(records, calendar(), 1)
+    assert [name for name in found if "_errors_" in name] == ["validation_errors_last-head"]
+    np.testing.assert_array_equal(found["validation_errors_last-head"], [4])
 
 
 @pytest.mark.parametrize("by_visit", [False, True])

@@ -52,7 +52,7 @@ KINDS = ["a.png", "a.npy", "a.one.npz", "a.keras.npz", "a.zarr", "a.v2.zarr", "a
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_of_file_is_read(tmp_path, kind):
     expected = ROWS[:1] if kind == "a.png" else ROWS
-    got = read_images(str(write(tmp_path / kind, ROWS)), SIDE * SIDE)
+    got = read_images(str(write(tmp_path / kind, ROWS)), (SIDE, SIDE))
     np.testing.assert_array_equal(got, expected)
     assert got.dtype == np.uint8
 
@@ -65,7 +65,7 @@ def test_each_kind_of_file_is_read(tmp_path, kind):
 )
 def test_round_trips(tmp_path_factory, kind, array, flat):
     array = array.reshape(len(array), -1) if flat else array
-    got = read_images(str(write(tmp_path_factory.mktemp("i") / kind, array)), array[0].size)
+    got = read_images(str(write(tmp_path_factory.mktemp("i") / kind, array)), array.shape[1:])
     # Rows and one image look alike where there are as many rows as pixels; the rows win.
     np.testing.assert_array_equal(got, array)
 
@@ -74,23 +74,23 @@ def test_test_images_win_over_images(tmp_path):
     group = zarr.open_group(str(tmp_path / "g.zarr"), mode="w")
     group.create_array("images", data=ROWS[:1])
     group.create_array("test_images", data=ROWS)
-    assert len(read_images(str(tmp_path / "g.zarr"), SIDE * SIDE)) == len(ROWS)
+    assert len(read_images(str(tmp_path / "g.zarr"), (SIDE, SIDE))) == len(ROWS)
 
 
 def test_one_image_without_an_axis_of_rows(tmp_path):
-    got = read_images(str(write(tmp_path / "a.npy", ROWS[0])), SIDE * SIDE)
+    got = read_images(str(write(tmp_path / "a.npy", ROWS[0])), (SIDE, SIDE))
     np.testing.assert_array_equal(got, ROWS[:1])
 
 
 def test_a_data_set_is_a_file_of_images(tiny):
-    assert read_images(str(tiny), 36).shape == (50, 6, 6)
+    assert read_images(str(tiny), (6, 6)).shape == (50, 6, 6)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "P", "1"])
 def test_a_png_of_another_mode_is_made_grey(tmp_path, mode):
     grey = np.where(ROWS[0] > 127, 255, 0).astype(np.uint8)
     Image.fromarray(grey).convert(mode).save(tmp_path / "a.png")
-    np.testing.assert_array_equal(read_images(str(tmp_path / "a.png"), SIDE * SIDE)[0], grey)
+    np.testing.assert_array_equal(read_images(str(tmp_path / "a.png"), (SIDE, SIDE))[0], grey)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "a.png"])
@@ -101,29 +101,29 @@ def test_a_png_of_another_mode_is_made_grey(tmp_path, mode):
 )
 def test_images_of_another_shape_are_refused(tmp_path, kind, array):
     with pytest.raises(BadInput, match=r"given .* of shape \(.*; the network takes images of 36 pixels"):
-        read_images(str(write(tmp_path / kind, array)), SIDE * SIDE)
+        read_images(str(write(tmp_path / kind, array)), (SIDE, SIDE))
 
 
 def test_a_png_of_another_size_is_refused(tmp_path):
     with pytest.raises(BadInput, match=r"of shape \(1, 6, 6\); the network takes images of 49 pixels"):
-        read_images(str(write(tmp_path / "a.png", ROWS)), 49)
+        read_images(str(write(tmp_path / "a.png", ROWS)), (7, 7))
 
 
 @pytest.mark.parametrize("kind", ["a.npy", "a.one.npz", "a.zarr", "a.images.zarr"])
 @pytest.mark.parametrize("dtype", ["float32", "int64", "int8", "bool", "uint16"])
 def test_other_types_are_refused(tmp_path, kind, dtype):
     says = f"given .*{kind} of {dtype}; give uint8, 0 for background to 255"
-    if kind.endswith(".npz") and dtype in ("float32", "bool"):
+    if kind.endswith(".npz") and dtype == "bool":
         # Refused by its header, before it is read.
-        says = f"given .*{kind}, where anything holds values of type {dtype}; only integers are taken, pixels 0 to 255"
+        says = f"given .*{kind}, where anything holds values of type {dtype}; only integers and floats"
     with pytest.raises(BadInput, match=says):
-        read_images(str(write(tmp_path / kind, ROWS.astype(dtype))), SIDE * SIDE)
+        read_images(str(write(tmp_path / kind, ROWS.astype(dtype))), (SIDE, SIDE))
 
 
 def test_a_png_of_16_bits_is_refused(tmp_path):
     Image.fromarray(ROWS[0].astype(np.uint16) * 257).save(tmp_path / "a.png")
     with pytest.raises(BadInput, match="give uint8"):
-        read_images(str(tmp_path / "a.png"), SIDE * SIDE)
+        read_images(str(tmp_path / "a.png"), (SIDE, SIDE))
 
 
 @pytest.mark.parametrize(
@@ -142,29 +142,29 @@ def test_what_is_no_file_of_images_is_refused(tmp_path, name, content):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(BadInput, match=f"images: given .*{name}"):
-        read_images(str(tmp_path / name), SIDE * SIDE)
+        read_images(str(tmp_path / name), (SIDE, SIDE))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "GIF", "TIFF"])
 def test_another_kind_of_picture_is_no_png(tmp_path, kind):
     Image.fromarray(ROWS[0]).save(tmp_path / "a.png", kind)
     with pytest.raises(BadInput, match=r"images: given .*a\.png, which cannot be read as a \.png, "):
-        read_images(str(tmp_path / "a.png"), SIDE * SIDE)
+        read_images(str(tmp_path / "a.png"), (SIDE, SIDE))
 
 
 def test_an_empty_folder_and_a_group_without_images_are_refused(tmp_path):
     (tmp_path / "folder").mkdir()
     zarr.open_group(str(tmp_path / "g.zarr"), mode="w").create_array("pixels", data=ROWS)
     with pytest.raises(BadInput, match="cannot be read as"):
-        read_images(str(tmp_path / "folder"), SIDE * SIDE)
+        read_images(str(tmp_path / "folder"), (SIDE, SIDE))
     with pytest.raises(BadInput, match="without test_images or images"):
-        read_images(str(tmp_path / "g.zarr"), SIDE * SIDE)
+        read_images(str(tmp_path / "g.zarr"), (SIDE, SIDE))
 
 
 def test_an_npz_of_several_arrays_without_x_test_is_refused(tmp_path):
     np.savez(tmp_path / "a.npz", one=ROWS, two=ROWS)
     with pytest.raises(BadInput, match="with one, two; one array, or x_test, is wanted"):
-        read_images(str(tmp_path / "a.npz"), SIDE * SIDE)
+        read_images(str(tmp_path / "a.npz"), (SIDE, SIDE))
 
 
 class Trap:
@@ -187,12 +187,12 @@ def test_nothing_is_unpickled_from_numpys_files(tmp_path, kind):
     else:
         np.savez(path, **{"x_test" if kind == "keras" else "a": array})
     says = {
-        "npy": "cannot be read as a .png, .npy, .npz or Zarr of uint8 images",
-        "npz": "where a holds pickled objects; only integers are taken",
-        "keras": "where x_test holds pickled objects; only integers are taken",
+        "npy": "cannot be read as a .png, .npy, .npz or Zarr of images",
+        "npz": "where a holds pickled objects; only integers and floats are taken",
+        "keras": "where x_test holds pickled objects; only integers and floats are taken",
     }
     with pytest.raises(BadInput, match=f"images: given .*{path.name}.*{says[kind]}"):
-        read_images(str(path), SIDE * SIDE)
+        read_images(str(path), (SIDE, SIDE))
     assert not sprung.exists()
 
 
@@ -217,7 +217,7 @@ def test_nothing_is_unpickled_from_a_zarr(tmp_path, monkeypatch, codecs):
     (path / ".zarray").write_text(json.dumps(form | {"fill_value": 0, "order": "C"} | codecs))
     (path / "0.0.0").write_bytes(pickle.dumps(Trap(sprung)))
     with pytest.raises(BadInput):
-        read_images(str(path), SIDE * SIDE)
+        read_images(str(path), (SIDE, SIDE))
     assert not sprung.exists()
 
 
@@ -261,7 +261,7 @@ def test_a_huge_header_is_refused_before_memory_is_taken(tmp_path, kind):
     tracemalloc.start()
     try:
         with pytest.raises(BadInput, match="images: given"):
-            read_images(str(path), SIDE * SIDE * 8)
+            read_images(str(path), (SIDE, SIDE * 8))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -272,4 +272,36 @@ def test_the_message_of_too_large_a_file_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "LARGEST", ROWS.nbytes - 1)
     for kind in ("a.npy", "a.one.npz", "a.zarr"):
         with pytest.raises(BadInput, match=f"at most {ROWS.nbytes - 1} are read at once: split it"):
-            read_images(str(write(tmp_path / kind, ROWS)), SIDE * SIDE)
+            read_images(str(write(tmp_path / kind, ROWS)), (SIDE, SIDE))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_png_for_colour_has_as_many_channels(tmp_path, mode, channels):
+    Image.fromarray(ROWS[0]).convert(mode).save(tmp_path / "a.png")
+    got = read_images(str(tmp_path / "a.png"), (SIDE, SIDE, channels))
+    assert got.shape == (1, SIDE, SIDE, channels)
+    np.testing.assert_array_equal(got[0, ..., 0], ROWS[0])
+
+
+def test_colour_and_vectors_come_in_rows_or_alone(tmp_path):
+    colour = np.random.default_rng(0).integers(0, 256, (4, 3, 2, 3), dtype=np.uint8)
+    for shape, array in (((3, 2, 3), colour), ((18,), colour.reshape(4, -1))):
+        for given_ in (array, array.reshape(4, -1)):
+            np.save(tmp_path / "a.npy", given_)
+            np.testing.assert_array_equal(read_images(str(tmp_path / "a.npy"), shape), given_)
+        np.save(tmp_path / "a.npy", array[1])
+        np.testing.assert_array_equal(read_images(str(tmp_path / "a.npy"), shape), array[1:2])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "a.png"])
+def test_floats_for_a_run_that_learned_from_floats(tmp_path, kind):
+    floats = ROWS / 7.0
+    got = read_images(str(write(tmp_path / kind, floats)), (SIDE, SIDE), "float32")
+    np.testing.assert_array_equal(got, floats.astype(np.float32))
+    assert got.dtype == np.float32
+    with pytest.raises(BadInput, match=r"of uint8; the run learned from floats: give floats"):
+        read_images(str(write(tmp_path / f"b{kind[1:]}", ROWS)), (SIDE, SIDE), "float32")
+    floats[2, 1, 1] = np.nan
+    with pytest.raises(BadInput, match="not finite"):
+        read_images(str(write(tmp_path / f"c{kind[1:]}", floats)), (SIDE, SIDE), "float32")

@@ -29,7 +29,7 @@ def untouchable(*arrays: np.ndarray) -> None:
 @backends
 def test_a_backend_provides_the_whole_interface(kernels):
     promised = [name for name in vars(Kernels) if not name.startswith("_")]
-    assert len(promised) >= 7
+    assert len(promised) >= 8
     assert all(callable(getattr(kernels, name)) for name in promised)
 
 
@@ -109,6 +109,32 @@ def test_derivative_scales_each_row_and_adds_an_ungated_peer_term(kernels, shape
 
 @backends
 @quick
+@given(shapes, seeds, st.sampled_from([0.0, 1.0]))
+def test_derivative_below_is_each_rows_chain_rule(kernels, shape, seed, peer_size):
+    n, width = shape
+    y = np.maximum(normal(seed, *shape), 0)
+    y[(y > 0) & (y < 0.05)] = 0
+    y[0] = 0  # a silent row
+    above, peer = normal(seed + 1, *shape), peer_size * normal(seed + 2, width)
+    goodness = (y**2).sum(axis=1)
+    h = kernels.normalise(y, goodness)
+    untouchable(h, goodness, peer)
+    found = kernels.derivative_below(above.copy(), h, goodness, peer)
+    for i in range(n):
+        rms = math.sqrt(goodness[i] / width)
+        for j in range(width):
+            through = 0.0
+            for k in range(width):
+                # Of y[k] / (rms + epsilon) by y[j]; an off unit has no slope by its pre-activation.
+                slope = (k == j) / (rms + 1e-8)
+                slope -= y[i, k] * y[i, j] / (width * rms * (rms + 1e-8) ** 2) if rms else 0.0
+                through += above[i, k] * slope * (y[i, j] > 0)
+            assert found[i, j] == pytest.approx(through + peer[j], rel=1e-5, abs=1e-5)
+    np.testing.assert_array_equal(found[0], peer)
+
+
+@backends
+@quick
 @given(shapes, seeds, st.floats(0.001, 1), st.floats(0, 0.99), st.floats(0, 0.1))
 def test_momentum(kernels, shape, seed, rate, keep, decay):
     w, m = normal(seed, *shape), normal(seed + 1, *shape)
@@ -173,5 +199,7 @@ def test_float32_stays_float32(kernels):
     a, b = normal(0, 4, 3, dtype=np.float32), normal(1, 3, 5, dtype=np.float32)
     z = kernels.overlay(kernels.matmul(a, b), b[0], np.full(4, 0.5, np.float32))
     y, goodness = kernels.activate(z, b[1])
-    results = [y, goodness, kernels.normalise(y, goodness), kernels.derivative(y, goodness, b[2])]
+    h = kernels.normalise(y, goodness)
+    results = [y, goodness, h, kernels.derivative(y, goodness, b[2])]
+    results.append(kernels.derivative_below(np.ones_like(h), h, goodness, b[2]))
     assert {array.dtype for array in results} == {np.dtype(np.float32)}

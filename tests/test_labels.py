@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffdask.kernels import reference
-from ffdask.labels import Overlaid, Pixels
+from ffdask.labels import Bare, Overlaid, Pixels
 
 quick = settings(deadline=None, max_examples=40)
 F64 = np.dtype(np.float64)
@@ -141,4 +141,118 @@ def test_float32_stays_float32():
     overlaid = Overlaid(pixels, np.concatenate([labels, wrong]))
     z, product = overlaid.preactivations(weights, reference)
     found = [z, product, pixels.neutral(product, weights, reference), overlaid.gradient(z, weights.copy(), reference)]
+    assert {array.dtype for array in found} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("shape", [(30,), (6, 5), (2, 5, 3)])
+def test_floats_are_taken_as_they_are_and_bytes_are_scaled(shape):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (4, *shape), dtype=np.uint8)
+    floats = images.astype(np.float32) / np.float32(255)
+    floats.setflags(write=False)
+    one, other = (Pixels.of(each, 10, np.dtype(np.float32)) for each in (images, floats))
+    np.testing.assert_array_equal(one.values, other.values)
+    np.testing.assert_array_equal(one.values[:, :10], 0)
+    np.testing.assert_array_equal(
+        Pixels.of(floats - 3, 10, np.dtype(np.float32)).values[:, 10:], (floats - 3).reshape(4, -1)[:, 10:]
+    )
+
+
+# --- wherever the label goes
+
+overlays = pytest.mark.parametrize("overlay", ["replace", "append"])
+
+
+def weights_for(case, overlay: str) -> np.ndarray:
+    """Weights of a case, with rows for labels that have inputs of their own."""
+    weights, classes = case[3], case[4]
+    more = np.random.default_rng(classes).standard_normal((classes, weights.shape[1]))
+    return np.concatenate([more, weights]) if overlay == "append" else weights
+
+
+@overlays
+@quick
+@given(cases)
+def test_each_kind_of_row_is_the_plain_product(overlay, case):
+    images, labels, wrong, _, classes = case
+    weights, n = weights_for(case, overlay), len(images)
+    pixels = Pixels.of(images, classes, F64, overlay)
+    product = pixels.product(weights, reference)
+    for array in (weights, product, pixels.values, pixels.squares):
+        array.setflags(write=False)
+    z, shared = Overlaid(pixels, np.concatenate([labels, wrong])).preactivations(weights, reference)
+    np.testing.assert_array_equal(shared, product)
+    found = [z[:n], z[n:], pixels.labelled(product, weights, wrong, reference)]
+    found.append(pixels.neutral(product, weights, reference))
+    for each, chosen in zip(found, (labels, wrong, wrong, None), strict=True):
+        expected = plain.rows(images, chosen, classes, overlay) @ weights
+        np.testing.assert_allclose(each, expected, rtol=1e-9, atol=1e-9)
+
+
+@overlays
+@quick
+@given(cases)
+def test_the_gradient_of_both_kinds_is_the_plain_one(overlay, case):
+    images, labels, wrong, _, classes = case
+    weights, both = weights_for(case, overlay), np.concatenate([labels, wrong])
+    dz = np.random.default_rng(len(images)).standard_normal((len(both), weights.shape[1]))
+    dz.setflags(write=False)
+    out = np.full_like(weights, np.nan)
+    found = Overlaid(Pixels.of(images, classes, F64, overlay), both).gradient(dz, out, reference)
+    rows = plain.rows(np.concatenate([images, images]), both, classes, overlay)
+    assert found is out
+    expected = sum(np.outer(row, slope) for row, slope in zip(rows, dz, strict=True))
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@quick
+@given(cases)
+def test_rows_without_a_label_are_the_plain_pixels(case):
+    images, _, _, weights, classes = case
+    bare = Bare(Pixels.of(images, classes, F64, "none"))
+    rows = plain.rows(images, None, classes, "none")
+    z, product = bare.preactivations(weights, reference)
+    np.testing.assert_allclose(z, rows @ weights, rtol=1e-9, atol=1e-9)
+    np.testing.assert_array_equal(bare.pixels.plain(product, reference), z)
+    dz = np.random.default_rng(len(images)).standard_normal(z.shape)
+    dz.setflags(write=False)
+    out = np.full_like(weights, np.nan)
+    assert bare.gradient(dz, out, reference) is out
+    np.testing.assert_allclose(out, rows.T @ dz, rtol=1e-9, atol=1e-9)
+
+
+def test_appended_labels_leave_every_pixel_and_weigh_an_88th_of_them():
+    images, labels, _, weights = minibatch(5, 6, 6, 10, 4)
+    pixels = Pixels.of(images, 10, F64, "append")
+    assert pixels.values.shape == (6, 46)
+    np.testing.assert_allclose(pixels.values[:, 10:], images.reshape(6, 36) / 255, rtol=1e-15)
+    rows = plain.rows(images, labels, 10, "append")
+    np.testing.assert_allclose((rows[:, :10] ** 2).sum(axis=1) * 88, (rows[:, 10:] ** 2).sum(axis=1))
+    # A row twice as bright is the same row.
+    dark, bright = (Pixels.of(images // 2 * factor, 10, F64, "append") for factor in (1, 2))
+    weights = np.concatenate([weights[:10], weights])
+    one, other = (p.labelled(p.product(weights, reference), weights, labels, reference) for p in (dark, bright))
+    np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_a_black_image_gives_nothing_where_its_label_has_no_height():
+    weights = np.random.default_rng(0).standard_normal((26, 3))
+    for overlay in ("append", "none"):
+        pixels = Pixels.of(np.zeros((1, 4, 4), np.uint8), 10, F64, overlay)
+        own = weights[: pixels.values.shape[1]]
+        product = pixels.product(own, reference)
+        z = pixels.plain(product, reference) if overlay == "none" else pixels.labelled(product, own, [7], reference)
+        np.testing.assert_array_equal(z, 0)
+
+
+@pytest.mark.parametrize("overlay", ["replace", "append", "none"])
+def test_every_overlay_keeps_float32(overlay):
+    images, labels, wrong, weights = minibatch(4, 3, 5, 10, 4)
+    pixels = Pixels.of(images, 10, np.dtype(np.float32), overlay)
+    weights = np.resize(weights, (pixels.values.shape[1], 4)).astype(np.float32)
+    batch = Bare(pixels) if overlay == "none" else Overlaid(pixels, np.concatenate([labels, wrong]))
+    z, product = batch.preactivations(weights, reference)
+    found = [z, product, batch.gradient(z, weights.copy(), reference)]
+    if overlay != "none":
+        found += [pixels.neutral(product, weights, reference), pixels.labelled(product, weights, labels, reference)]
     assert {array.dtype for array in found} == {np.dtype(np.float32)}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import plain
 import pytest
@@ -7,8 +9,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from ffdask.head import HeadRecipe, HeadState
 from ffdask.kernels import reference
-from ffdask.labels import Overlaid, Pixels
+from ffdask.labels import Bare, Overlaid, Pixels
 from ffdask.layer import (
     Activities,
     LayerRecipe,
@@ -19,13 +22,14 @@ from ffdask.layer import (
     frozen,
     initial_state,
 )
-from ffdask.objectives import OBJECTIVES
-from ffdask.objectives.goodness import goodness
+from ffdask.objectives import OBJECTIVES, Paired
 
 quick = settings(deadline=None, max_examples=12)
 BARE = Optimizer(learning_rate=1.0, momentum=0.0, weight_decay=0.0)
 """With it, and a rate of 1, weights before less weights after are the gradient."""
-objectives = pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
+PAIRED = {name: objective for name, objective in OBJECTIVES.items() if isinstance(objective, Paired)}
+goodness = OBJECTIVES["goodness"]
+objectives = pytest.mark.parametrize("objective", PAIRED.values(), ids=PAIRED)
 
 
 class Case:
@@ -59,11 +63,14 @@ class Case:
 cases = st.builds(Case, st.integers(0, 10**6), st.integers(1, 4), st.integers(1, 4))
 
 
-def learned(state, inputs, recipe=None, optimizer=BARE, rate=1.0, objective=goodness, minibatches=1):
+def learned(state, inputs, recipe=None, optimizer=BARE, rate=None, objective=goodness, minibatches=1):
+    # The rate is the optimiser's times a factor: half of twice as much must be as much.
+    if rate is not None:
+        optimizer = replace(optimizer, learning_rate=2 * rate)
     trainee = Trainee(state, recipe or LayerRecipe(peer=0.0), optimizer, objective, reference)
     for _ in range(minibatches):
         y, g, _ = trainee.forward(inputs)
-        measured = trainee.learn(inputs, y, g, rate)
+        measured = trainee.learn(inputs, y, g, 1.0 if rate is None else 0.5)
     return trainee.state(), measured
 
 
@@ -73,17 +80,19 @@ def arrays_of(state: LayerState) -> list[np.ndarray]:
 
 @objectives
 @quick
-@given(cases, st.sampled_from([0.3, 1.0]))
-def test_gradients_are_the_losss_slopes(objective, case, threshold):
+@given(cases, st.sampled_from([0.3, 1.0]), st.sampled_from(["sum", "mean"]))
+def test_gradients_are_the_losss_slopes(objective, case, threshold, squares):
+    # The mean of the squares, and a threshold of as much: both sides over the width.
+    over = case.width if squares == "mean" else 1
     for state, inputs, rows in case.places():
         # Away from the ReLU's corner, where there is no slope.
         assume(np.abs(rows @ state.weights + state.bias).min() > 1e-4)
 
         def loss(weights, bias, rows=rows):
             g = (plain.relu(rows @ weights + bias) ** 2).sum(axis=1)
-            return objective(g[: case.n], g[case.n :], threshold * case.width)[0]
+            return objective.loss(g[: case.n] / over, g[case.n :] / over, threshold * case.width / over)[0]
 
-        recipe = LayerRecipe(threshold=threshold, peer=0.0)
+        recipe = LayerRecipe(threshold=threshold, peer=0.0, goodness=squares)
         after, _ = learned(state, inputs, recipe, objective=objective)
         by_weights = plain.slopes(lambda weights, state=state, loss=loss: loss(weights, state.bias), state.weights)
         by_bias = plain.slopes(lambda bias, state=state, loss=loss: loss(state.weights, bias), state.bias)
@@ -250,12 +259,142 @@ def test_measured_is_what_the_layer_saw_before_its_update(case):
         assert measured.loss == pytest.approx(loss)
         assert measured.goodness_positive == pytest.approx(sum(g[:n]) / case.width)
         assert measured.goodness_negative == pytest.approx(sum(g[n:]) / case.width)
+        assert measured.judged == 2 * n
         assert measured.wrong == sum(x < theta for x in g[:n]) + sum(x > theta for x in g[n:])
 
 
+@quick
+@given(cases)
+def test_symba_counts_both_rows_of_a_pair_that_is_the_wrong_way_round(case):
+    for state, inputs, rows in case.places():
+        n = case.n
+        g = (plain.relu(rows @ state.weights + state.bias) ** 2).sum(axis=1)
+        _, measured = learned(state, inputs, objective=OBJECTIVES["symba"])
+        assert measured.judged == 2 * n
+        assert measured.wrong == 2 * sum(p <= q for p, q in zip(g[:n], g[n:], strict=True))
+
+
+# --- a layer with a head of its own
+
+
+class Alone:
+    """A minibatch of rows without negatives, of layer one and of a higher layer, and states with heads, in float64."""
+
+    def __init__(self, seed: int, n: int, width: int, dropout: bool) -> None:
+        rng = np.random.default_rng([seed, n, width])
+        self.n, self.width, self.labels = n, width, rng.integers(0, 3, n)
+        images = plain.images(rng, n)
+        self.mask = 2.0 * rng.integers(0, 2, (n, width)) if dropout else None
+        above = np.array([plain.normalised(row) for row in plain.relu(rng.standard_normal((n, 6)))])
+        first = Bare(Pixels.of(images, 10, np.dtype(np.float64), "none"))
+        self.places = [
+            (self.state(rng, 16), first, plain.rows(images, None, 10, "none")),
+            (self.state(rng, 6), Activities(above), above),
+        ]
+
+    def state(self, rng: np.random.Generator, fan_in: int) -> LayerState:
+        start = initial_state(0, 1, fan_in, self.width, BARE, np.float64, classes=3)
+        weights = 3 * rng.standard_normal((fan_in, self.width)) / np.sqrt(fan_in)
+        bias = rng.standard_normal(self.width)
+        head = HeadState(rng.standard_normal((self.width, 3)), np.zeros((self.width, 3)))
+        return frozen(replace(start, weights=weights, bias=bias, head=head))
+
+    def logits(self, rows: np.ndarray, weights: np.ndarray, bias: np.ndarray, head: np.ndarray) -> np.ndarray:
+        h = np.array([plain.normalised(row) for row in plain.relu(rows @ weights + bias)])
+        return (h if self.mask is None else h * self.mask) @ head
+
+    def loss(self, rows: np.ndarray, weights: np.ndarray, bias: np.ndarray, head: np.ndarray) -> float:
+        scores = self.logits(rows, weights, bias, head)
+        return sum(-np.log(plain.softmax(row)[y]) for row, y in zip(scores, self.labels, strict=True)) / self.n
+
+    def learned(self, state: LayerState, inputs, peer: float = 0.0, factor: float = 1.0):
+        head = HeadRecipe(rate=1000 / self.width, decay=0.0, momentum=0.0)
+        trainee = Trainee(state, LayerRecipe(peer=peer), BARE, OBJECTIVES["classifier"], reference, head)
+        y, g, _ = trainee.forward(inputs)
+        for array in (y, g, *([] if self.mask is None else [self.mask])):
+            array.setflags(write=False)
+        measured = trainee.learn(inputs, y, g, factor, self.labels, self.mask)
+        return trainee.state(), measured
+
+
+alone = st.builds(Alone, st.integers(0, 10**6), st.integers(1, 4), st.integers(1, 5), st.booleans())
+
+
+@settings(deadline=None, max_examples=40)
+@given(alone)
+def test_the_gradient_of_a_layers_own_head_is_the_losss_slope(case):
+    for state, inputs, rows in case.places:
+        z = rows @ state.weights + state.bias
+        # Away from the ReLU's corner, and from rows so faint that epsilon holds their length.
+        assume(np.abs(z).min() > 0.1)
+        after, _ = case.learned(state, inputs)
+        parts = {"weights": state.weights, "bias": state.bias, "head": state.head.weights}
+        moved = {"weights": after.weights, "bias": after.bias, "head": after.head.weights}
+        for name, part in parts.items():
+            slopes = plain.slopes(
+                lambda x, name=name, rows=rows, parts=parts: case.loss(rows, **(parts | {name: x})), part
+            )
+            # What is left of a stretched row by epsilon, the kernel leaves out.
+            np.testing.assert_allclose(part - moved[name], slopes, rtol=1e-4, atol=1e-5)
+
+
+def test_a_layer_with_a_head_is_pulled_by_its_peers_too():
+    case = Alone(1, 4, 5, False)
+    for state, inputs, rows in case.places:
+        y = plain.relu(rows @ state.weights + state.bias)
+        running = 0.9 * state.running_mean + 0.1 * y.mean(axis=0)
+        pull = 0.2 * (running - running.mean()) / case.n
+        without, with_peers = (case.learned(state, inputs, peer)[0] for peer in (0.0, 0.2))
+        np.testing.assert_allclose(with_peers.running_mean, running)
+        np.testing.assert_allclose(without.bias - with_peers.bias, case.n * pull, atol=1e-12)
+        np.testing.assert_allclose(
+            without.weights - with_peers.weights, sum(np.outer(r, pull) for r in rows), atol=1e-12
+        )
+
+
+@quick
+@given(alone)
+def test_a_layer_with_a_head_measures_what_the_head_said_before(case):
+    for state, inputs, rows in case.places:
+        _, measured = case.learned(state, inputs)
+        scores = case.logits(rows, state.weights, state.bias, state.head.weights)
+        g = (plain.relu(rows @ state.weights + state.bias) ** 2).sum(axis=1)
+        assert (measured.rows, measured.judged, measured.goodness_negative) == (case.n, case.n, 0)
+        assert measured.loss == pytest.approx(case.n * case.loss(rows, state.weights, state.bias, state.head.weights))
+        assert measured.goodness_positive == pytest.approx(g.sum() / case.width)
+        # Away from ties, which rounding may turn.
+        assume(all(abs(row[row.argsort()[-1]] - row[row.argsort()[-2]]) > 1e-9 for row in scores if row.any()))
+        assert measured.wrong == sum(
+            max(range(3), key=lambda k, row=row: row[k]) != y for row, y in zip(scores, case.labels, strict=True)
+        )
+
+
+def test_the_cool_down_slows_a_layers_own_head_with_the_layer():
+    case = Alone(2, 4, 5, True)
+    for state, inputs, _ in case.places:
+        whole, half = (case.learned(state, inputs, factor=factor)[0] for factor in (1.0, 0.5))
+        np.testing.assert_allclose(state.weights - whole.weights, 2 * (state.weights - half.weights))
+        np.testing.assert_allclose(
+            state.head.weights - whole.head.weights, 2 * (state.head.weights - half.head.weights)
+        )
+
+
+def test_a_layer_with_a_head_leaves_the_given_state_and_gives_a_read_only_one():
+    case = Alone(3, 4, 5, True)
+    for state, inputs, _ in case.places:
+        before = {name: array.copy() for name, array in state.arrays().items()}
+        after, _ = case.learned(state, inputs)
+        assert list(after.arrays())[-2:] == ["head", "head_moment"]
+        for name, array in state.arrays().items():
+            np.testing.assert_array_equal(array, before[name])
+            assert not np.shares_memory(array, after.arrays()[name])
+            assert not after.arrays()[name].flags.writeable
+        assert not np.array_equal(after.head.weights, state.head.weights)
+
+
 def test_measured_adds_up():
-    total = Measured() + Measured(2, 1.5, 3.0, 4.0, 1) + Measured(3, 0.5, 1.0, 2.0, 5)
-    assert total == Measured(5, 2.0, 4.0, 6.0, 6)
+    total = Measured() + Measured(2, 1.5, 3.0, 4.0, 1, 4) + Measured(3, 0.5, 1.0, 2.0, 5, 6)
+    assert total == Measured(5, 2.0, 4.0, 6.0, 6, 10)
 
 
 def test_learning_separates_positive_from_negative_rows():

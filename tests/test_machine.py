@@ -140,3 +140,18 @@ def test_peak_memory_is_in_bytes_and_never_falls():
     assert peak < 1 << 45
     del room
     assert machine.peak_memory() >= peak
+
+
+def test_the_fingerprint_does_not_depend_on_the_order_in_which_libraries_are_found(monkeypatch):
+    class Library:
+        internal_api, version = "some", "1"
+
+        def __init__(self, architecture):
+            self.architecture = architecture
+
+    found = []
+    for order in ("AB", "BA"):
+        monkeypatch.setattr(machine, "_blas", lambda order=order: [Library(name) for name in order])
+        found.append(machine.fingerprint())
+    assert found[0] == found[1]
+    assert found[0]["blas"] == "some 1 A; some 1 B"

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ffdask.negatives import FROM_PROBABILITIES, NEGATIVES, random, sampled
+from ffdask.negatives import NEGATIVES, adaptive, random, sampled
 
 quick = settings(deadline=None, max_examples=60)
 kinds = pytest.mark.parametrize("kind", NEGATIVES.values(), ids=NEGATIVES)
@@ -34,7 +34,7 @@ def test_a_negative_is_another_class_of_those_there_are(kind, case, first):
     labels, classes, probabilities, seed = case
     for array in (labels, probabilities):
         array.setflags(write=False)
-    found = kind(generator(seed), labels, classes, None if first else probabilities)
+    found = kind.draw(generator(seed), labels, classes, None if first else probabilities)
     assert found.dtype == np.uint8
     assert found.shape == labels.shape
     assert (found != labels).all()
@@ -46,11 +46,11 @@ def test_a_negative_is_another_class_of_those_there_are(kind, case, first):
 @given(rows())
 def test_equal_draws_give_equal_negatives(kind, case):
     labels, classes, probabilities, seed = case
-    one, other = (kind(generator(seed), labels, classes, probabilities) for _ in range(2))
+    one, other = (kind.draw(generator(seed), labels, classes, probabilities) for _ in range(2))
     np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("kind", [random, sampled])
+@pytest.mark.parametrize("kind", [random, sampled, adaptive])
 @pytest.mark.parametrize("label", [0, 4, 9])
 def test_without_probabilities_the_nine_others_are_equally_likely(kind, label):
     found = kind(generator(), np.full(9000, label, np.uint8), 10, None)
@@ -61,7 +61,7 @@ def test_without_probabilities_the_nine_others_are_equally_likely(kind, label):
 
 def test_rows_are_drawn_apart():
     labels = np.zeros(4000, np.uint8)
-    for kind in (random, sampled):
+    for kind in (random, sampled, adaptive):
         found = kind(generator(), labels, 10, None)
         pairs = np.bincount(found[::2] * 10 + found[1::2], minlength=100).reshape(10, 10)[1:, 1:]
         assert chi_square(pairs.ravel(), np.full(81, 2000 / 81)) < 160
@@ -120,9 +120,70 @@ def test_sampled_keeps_to_possible_classes_at_the_ends_of_the_draw(point, expect
     assert found.tolist() == [expected]
 
 
-def test_only_known_kinds_read_probabilities():
-    assert set(NEGATIVES) >= FROM_PROBABILITIES
+def test_a_kind_reads_the_scores_that_it_says_it_reads():
+    assert {kind.reads for kind in NEGATIVES.values()} == {"nothing", "probabilities", "classifier"}
     labels, probabilities = np.zeros(50, np.uint8), np.tile(np.eye(10)[5], (50, 1))
-    for name, kind in NEGATIVES.items():
-        without, given_ = (kind(generator(), labels, 10, each) for each in (None, probabilities))
-        assert np.array_equal(without, given_) == (name not in FROM_PROBABILITIES)
+    for kind in NEGATIVES.values():
+        without, given_ = (kind.draw(generator(), labels, 10, each) for each in (None, probabilities))
+        assert np.array_equal(without, given_) == (kind.reads == "nothing")
+
+
+# --- adaptive
+
+
+def plain_adaptive(label: int, scores: np.ndarray) -> int:
+    """The wrong label of the largest score, tried from the lowest on."""
+    best = None
+    for candidate, score in enumerate(scores):
+        if candidate != label and (best is None or score > scores[best]):
+            best = candidate
+    return best
+
+
+@quick
+@given(rows(), st.sampled_from(["probabilities", "goodness", "few candidates", "ties"]))
+def test_adaptive_is_the_largest_score_of_the_wrong_labels_ties_to_the_lowest(case, like):
+    labels, classes, scores, seed = case
+    if like == "goodness":
+        scores = 1e3 * scores - 50
+    elif like == "few candidates":
+        untried = np.random.default_rng(seed).random(scores.shape) < 0.5
+        scores = np.where(untried, np.float32(-np.inf), scores)
+    elif like == "ties":
+        scores = np.random.default_rng(seed).integers(0, 3, scores.shape).astype(np.float32)
+    scores.setflags(write=False)
+    found = adaptive(generator(seed), labels, classes, scores)
+    assert found.dtype == np.uint8
+    assert (found != labels).all()
+    for label, row, chosen in zip(labels, scores, found, strict=True):
+        if np.isfinite(np.delete(row, label)).any():
+            assert chosen == plain_adaptive(label, row)
+
+
+def test_adaptive_does_not_look_at_the_true_class():
+    labels = np.arange(10, dtype=np.uint8)
+    scores = np.full((10, 10), 0.01, np.float32)
+    scores[np.arange(10), labels] = 0.9
+    scores[np.arange(10), (labels + 3) % 10] = 0.02
+    np.testing.assert_array_equal(adaptive(generator(), labels, 10, scores), (labels + 3) % 10)
+
+
+@quick
+@given(rows(), st.sampled_from([np.nan, -np.inf, np.inf]))
+def test_adaptive_never_gives_the_true_class_whatever_the_scores(case, odd):
+    labels, classes, scores, seed = case
+    odd_ones = np.random.default_rng(seed).random(scores.shape) < 0.7
+    for each in (np.where(odd_ones, np.float32(odd), scores), np.full_like(scores, odd)):
+        found = adaptive(generator(seed), labels, classes, each)
+        assert (found != labels).all()
+        assert (found < classes).all()
+
+
+# --- kinds in time
+
+
+def test_only_fixed_is_drawn_once():
+    assert [name for name, kind in NEGATIVES.items() if kind.once] == ["fixed"]
+    labels = np.zeros(40, np.uint8)
+    fixed, drawn = (NEGATIVES[name].draw(generator(5), labels, 10, None) for name in ("fixed", "random"))
+    np.testing.assert_array_equal(fixed, drawn)

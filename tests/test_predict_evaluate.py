@@ -162,12 +162,39 @@ def test_another_data_set(command, finished, tmp_path):
     assert _figures(said.out)["test_errors"] == str(int((labels != 0).sum()))
 
 
+def test_a_run_on_colour_and_one_on_floats_predict_and_evaluate(command, tmp_path):
+    rng = np.random.default_rng(0)
+    colour = rng.integers(0, 256, (60, 4, 3, 3), dtype=np.uint8)
+    labels = np.arange(60) % 5
+    for name, images, shift in (("colour", colour, 1), ("floats", colour.reshape(60, -1) / 255, 0)):
+        data, run = tmp_path / f"{name}.npz", tmp_path / name
+        np.savez(data, x_train=images, y_train=labels, x_test=images[:20], y_test=labels[:20])
+        small = ["--chunk", 20, "--batch-size", 10, "--layers", 8, "--epochs", 1, "--units", 1]
+        said = command("train", "--dataset", data, "--out", run, "--shift", shift, *small)
+        assert said.code == 0, said.err
+        said = command("evaluate", run)
+        assert said.code == 0, said.err
+        said = command("predict", run, data)
+        assert (said.code, len(said.out.splitlines())) == (0, 21), said.err
+        assert said.out.splitlines()[0] == "index,label,score0,score1,score2,score3,score4"
+
+
+def test_vectors_are_not_shifted(command, tmp_path):
+    images, labels = np.zeros((60, 36)), np.arange(60) % 3
+    np.savez(tmp_path / "v.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    small = ["--chunk", 20, "--batch-size", 10]
+    said = command("train", "--dataset", tmp_path / "v.npz", "--out", tmp_path / "run", *small)
+    assert said.code == 2
+    for part in ("--shift", "given 1", "vectors of 36 features", "only 0 is allowed", "give --shift 0"):
+        assert part in said.err
+
+
 def test_images_of_another_size_are_refused(command, finished, tmp_path):
     from conftest import make_store
 
     said = command("evaluate", finished.path, "--dataset", make_store(tmp_path / "d.zarr", side=7))
     assert (said.code, said.out) == (2, "")
-    assert "7 x 7 pixels; the run learned from 36" in said.err
+    assert "7 x 7 values; the run learned from 36" in said.err
 
 
 def test_labels_that_the_network_does_not_know_are_refused(command, finished, tmp_path):
@@ -221,3 +248,102 @@ def test_a_run_without_a_head_has_one_classifier(command, tiny, tmp_path):
     assert (said.code, said.err.endswith("given 'softmax'; this run has goodness\n")) == (2, True)
     figures = _figures(command("evaluate", run.path).out)
     assert set(figures) == {"test_accuracy", "test_errors", "test_accuracy_goodness", "weights_sha256"}
+
+
+# --- runs of other kinds
+
+
+@pytest.fixture(scope="module")
+def of_kind(tmp_path_factory, tiny):
+    """A finished run by single keys; read only."""
+    from conftest import SMALL
+
+    def make(**keys):
+        dotted = {key.replace("__", "."): value for key, value in keys.items()}
+        out = tmp_path_factory.mktemp("kinds") / "run"
+        return ffdask.fit(ffdask.load(None, SMALL | {"data.dataset": str(tiny), "run.out": str(out)} | dotted))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def own_heads(of_kind):
+    return of_kind(network__objective="classifier", data__validation=40, training__scale=0.8, head__rate=30.0)
+
+
+def plain_own_heads(network, images):
+    """Each layer's probabilities by its own head, row by row, without a label."""
+    import plain
+
+    each = []
+    for image in images:
+        passed = plain.climb(plain.row(image, None, 10, "none"), network.states)
+        pairs = zip(passed, network.states, strict=True)
+        each.append([plain.softmax(activities @ state.head.weights) for (activities, _), state in pairs])
+    return np.array(each)
+
+
+def test_a_run_with_own_heads_comes_back_and_answers(command, own_heads, tiny, test_set):
+    network, recorded = ffdask.open_run(own_heads.path)
+    assert network.sha256() == own_heads.summary["weights_sha256"] == own_heads.network.sha256()
+    assert (recorded["objective"], recorded["negatives"], recorded["classifier"]) == ("classifier", "none", "all-heads")
+    expected = plain_own_heads(network, test_set[0])
+    answers = {None: expected.mean(axis=1), "all-heads": expected.mean(axis=1), "last-head": expected[:, -1]}
+    for classifier, scores in answers.items():
+        said = command("predict", own_heads.path, tiny, *(["--classifier", classifier] if classifier else []))
+        assert (said.code, said.err) == (0, "")
+        _, rows = _rows(said.out)
+        np.testing.assert_allclose([[float(score) for score in row[2:]] for row in rows], scores, atol=2e-5)
+    assert np.abs(answers["all-heads"] - answers["last-head"]).max() > 1e-3
+
+
+def test_a_run_with_own_heads_is_evaluated_with_its_digest(command, own_heads, test_set):
+    for classifier in ("all-heads", "last-head"):
+        said = command("evaluate", own_heads.path, "--classifier", classifier)
+        assert (said.code, said.err) == (0, "")
+        figures = _figures(said.out)
+        wrong = own_heads.network.errors(*test_set, classifier, KERNELS["numpy"])
+        assert figures["test_errors"] == str(wrong)
+        assert figures["weights_sha256"] == f"{own_heads.summary['weights_sha256']} as recorded"
+    said = command("evaluate", own_heads.path, "--classifier", "softmax")
+    assert (said.code, said.err.endswith("given 'softmax'; this run has last-head, all-heads\n")) == (2, True)
+
+
+def test_an_own_head_that_was_changed_is_noticed(command, own_heads, tmp_path):
+    copy = shutil.copytree(own_heads.path, tmp_path / "copy")
+    array = zarr.open_group(str(copy / "run.zarr"), mode="r+")["weights/layer1/head"]
+    array[3, 4] = float(array[3, 4]) + 1
+    said = command("evaluate", copy)
+    assert said.code == 0
+    assert "NOT as recorded" in _figures(said.out)["weights_sha256"]
+
+
+def test_the_summary_has_scale_and_what_was_held_out(own_heads, tiny):
+    summary = json.loads((own_heads.path / "summary.json").read_text())
+    assert (summary["scale"], summary["layers"], summary["epochs"]) == (0.8, [16, 24], 1)
+    calendar_rows = own_heads.history["rows"].values.sum()
+    assert calendar_rows == 260
+    for name in ("validation_accuracy", "validation_accuracy_last-head", "validation_accuracy_all-heads"):
+        assert 0 <= summary[name] <= 1
+    assert summary["validation_accuracy"] == summary["validation_accuracy_all-heads"]
+    assert summary["validation_errors"] == round(40 * (1 - summary["validation_accuracy"]))
+    assert "test_accuracy_last-head" in summary
+
+
+def test_nothing_is_said_of_validation_where_nothing_is_held_out(finished):
+    assert not [name for name in finished.summary if name.startswith("validation")]
+    assert finished.summary["scale"] == 1.0
+
+
+@pytest.mark.parametrize("classifier", ["softmax", "goodness"])
+def test_a_run_whose_labels_have_inputs_of_their_own_answers(command, of_kind, tiny, test_set, classifier):
+    run = of_kind(data__overlay="append")
+    assert run.network.states[0].weights.shape == (46, 20)
+    figures = _figures(command("evaluate", run.path, "--classifier", classifier).out)
+    wrong = run.network.errors(*test_set, classifier, KERNELS["numpy"])
+    assert figures["test_errors"] == str(wrong)
+    assert figures["weights_sha256"].endswith("as recorded")
+    said = command("predict", run.path, tiny, "--classifier", classifier)
+    _, rows = _rows(said.out)
+    scores = run.network.scores(test_set[0], classifier, KERNELS["numpy"])
+    np.testing.assert_array_equal([int(row[1]) for row in rows], scores.argmax(axis=1))

@@ -15,16 +15,30 @@ from ffdask.errors import BadInput
 from ffdask.schedules import SCHEDULES
 from ffdask.schedules.all_layers import all_layers
 from ffdask.schedules.evaluated import evaluated
+from ffdask.schedules.ledger import Ledger
 from ffdask.schedules.sequential import sequential
-from ffdask.schedules.steps import Await, Checker, Need, Plan, Step, static_steps
+from ffdask.schedules.single_layer import single_layer
+from ffdask.schedules.steps import Await, Checker, Need, Plan, static_steps
 from ffdask.schedules.streaming import streaming
 from ffdask.schedules.until_still import PATIENCE, until_still
 from ffdask.schedules.worst_layer import worst_layer
 
 
-def plan_of(layers=2, nodes=1, epochs=2, chapters=2, by_visit=False, staleness=0, head=True, reads=True, rows=40):
+def plan_of(
+    layers=2, nodes=1, epochs=2, chapters=2, by_visit=False, staleness=0, head=True, reads=True, rows=40, **more
+):
     calendar = Calendar(rows, 20, 10, epochs, chapters, by_visit, seed=1)
-    return Plan(layers, nodes, calendar, staleness, head, reads)
+    return Plan(layers, nodes, calendar, staleness, head, reads, **more)
+
+
+READS = {
+    "probabilities": {"head": True, "reads": True},
+    "nothing, with a head": {"head": True, "reads": False},
+    "nothing": {"head": False, "reads": False},
+    "goodness": {"head": False, "reads": False, "reads_goodness": True},
+    "no negatives": {"head": False, "reads": False, "paired": False},
+}
+"""What a run's negatives read of the network: the plans that a configuration can make."""
 
 
 def answered(schedule, plan, record=lambda name: {"loss": 1.0, "error": 0.5}):
@@ -44,7 +58,7 @@ def answered(schedule, plan, record=lambda name: {"loss": 1.0, "error": 0.5}):
 
 
 def drawing(steps, nodes):
-    letters = {"negatives": "N", "push": "P", "train": "T", "push_head": "PH", "head": "H"}
+    letters = {"negatives": "N", "candidates": "C", "push": "P", "train": "T", "push_head": "PH", "head": "H"}
     rows = [[] for _ in range(nodes)]
     for step in steps:
         layer = str(step.layer) if step.layer else ""
@@ -61,6 +75,7 @@ def drawn_in_docstring(schedule):
     [
         (sequential, plan_of(), None),
         (all_layers, plan_of(nodes=2, chapters=4), None),
+        (single_layer, plan_of(nodes=2, epochs=3, chapters=3), None),
         (streaming, plan_of(nodes=2, epochs=3, chapters=1, by_visit=True, rows=20), None),
         (worst_layer, plan_of(chapters=1, head=False), lambda name: {"loss": float("layer2" in name)}),
     ],
@@ -97,18 +112,42 @@ def test_until_still_stops_when_the_error_stands_still():
     nodes=st.integers(1, 5),
     epochs=st.integers(1, 4),
     staleness=st.integers(0, 4),
-    head=st.booleans(),
+    reads=st.sampled_from(sorted(READS)),
+    by_batch=st.booleans(),
     data=st.data(),
 )
-def test_every_schedule_passes_its_checks(name, layers, nodes, epochs, staleness, head, data):
+def test_every_schedule_passes_its_checks(name, layers, nodes, epochs, staleness, reads, by_batch, data):
     entry = SCHEDULES[name]
     chapters = data.draw(st.integers(1, 2 * epochs))
-    plan = plan_of(layers, nodes, epochs, chapters, entry.by_visit, staleness, head, reads=head)
+    keys = READS[reads] | {"by_batch": by_batch and entry.by_visit, "rows": data.draw(st.integers(10, 50))}
+    plan = plan_of(layers, nodes, epochs, min(chapters, epochs), entry.by_visit, staleness, **keys)
     steps = answered(entry.steps, plan)
-    trained = [(step.round, step.layer) for step in steps if step.kind == "train" and not step.again]
+    trained = [(step.round, step.part, step.layer) for step in steps if step.kind == "train" and not step.again]
     rounds = {step.round for step in steps}
-    assert sorted(trained) == [(round_, layer) for round_ in sorted(rounds) for layer in range(1, layers + 1)]
-    assert ("head" in {step.kind for step in steps}) == head
+    assert len(set(trained)) == len(trained)
+    assert set(trained) == {
+        (round_, part, layer)
+        for round_ in rounds
+        for part in (plan.parts(round_) if entry.by_visit else (None,))
+        for layer in range(1, layers + 1)
+    }
+    kinds = {step.kind for step in steps}
+    assert ("head" in kinds) == plan.trains_head
+    assert ("negatives" in kinds) == plan.paired
+    assert ("candidates" in kinds) == (plan.reads_goodness and entry.by_visit and plan.rounds > staleness + 1)
+    # The last of a layer's steps in a round, and no other, is marked so: its state is read later.
+    last = {(step.round, step.layer): step for step in steps if step.kind == "train" and not step.again}
+    first = [step for step in steps if step.kind == "train" and not step.again]
+    assert all(step.last == (last[step.round, step.layer] is step) for step in first)
+    # Whatever a step needs, a ledger that forgets as it may still has it.
+    ledger = Ledger(plan)
+    for step in steps:
+        ledger.open(step.round, step.part or 0)
+        for need in step.needs.values():
+            given_by = ledger.get(need)
+            assert given_by is not None
+            assert given_by.name == need.step
+        ledger.put(step, step)
     if name != "until-still":
         assert rounds == set(range(plan.rounds))
 
@@ -133,6 +172,49 @@ def test_negatives_read_probabilities_as_old_as_staleness_says():
                 assert [need.step for need in step.needs.values()] == ([expected] if step.round >= back else [])
 
 
+@pytest.mark.parametrize("staleness", [0, 1, 3])
+def test_negatives_by_goodness_read_the_states_as_old_as_staleness_says(staleness):
+    plan = plan_of(epochs=6, chapters=6, staleness=staleness, **READS["goodness"])
+    for step in static_steps(all_layers, plan):
+        if step.kind == "negatives":
+            old = step.round - 1 - staleness
+            names = {f"state{layer}": f"train_layer{layer}-chapter{old:03d}" for layer in (1, 2)} if old >= 0 else {}
+            assert {role: need.step for role, need in step.needs.items()} == names
+
+
+@pytest.mark.parametrize("by_batch", [False, True])
+def test_streaming_tries_labels_on_each_layers_node_with_the_state_of_then(by_batch):
+    plan = plan_of(3, 3, epochs=4, chapters=1, by_visit=True, staleness=1, by_batch=by_batch, **READS["goodness"])
+    tried = [step for step in static_steps(streaming, plan) if step.kind in ("candidates", "negatives")]
+    for visit in range(plan.rounds):
+        steps = [step for step in tried if step.round == visit]
+        if visit < 2:
+            assert [(step.kind, dict(step.needs)) for step in steps] == [("negatives", {})]
+            continue
+        assert [(step.kind, step.layer, step.node) for step in steps] == [
+            *(("candidates", layer, layer - 1) for layer in (1, 2, 3)),
+            ("negatives", 0, 0),
+        ]
+        part = "batch001" if by_batch else ""
+        for layer, step in enumerate(steps[:3], start=1):
+            assert step.needs[f"state{layer}"].step == f"train_layer{layer}-visit{visit - 2:03d}{part}"
+            assert step.part is None
+
+
+def test_by_batch_a_visits_minibatches_follow_one_another_up_the_layers():
+    plan = plan_of(2, 2, epochs=1, chapters=1, by_visit=True, rows=30, by_batch=True)
+    assert [plan.parts(visit) for visit in range(plan.rounds)] == [(0, 1), (0,)]
+    steps = [step for step in static_steps(streaming, plan) if step.kind == "train"]
+    assert [(step.round, step.part, step.layer, step.last) for step in steps] == [
+        *((0, 0, 1, False), (0, 0, 2, False), (0, 1, 1, True), (0, 1, 2, True)),
+        *((1, 0, 1, True), (1, 0, 2, True)),
+    ]
+    assert steps[2].needs["state"].step == steps[0].name == "train_layer1-visit000batch000"
+    assert steps[3].needs["activities"].step == steps[2].name
+    assert steps[4].needs["state"].step == steps[2].name
+    assert plan_of(by_visit=True).parts(0) == (None,)
+
+
 def test_names_are_dask_prefixes():
     from dask.utils import key_split
 
@@ -141,7 +223,9 @@ def test_names_are_dask_prefixes():
     assert prefixes == {"negatives", "train_layer1", "train_layer2", "head"}
 
 
-STEP = Step("train", 0, 0, 1, gives=("state",))
+# Of a run without negatives: its step needs no labels.
+ALONE = replace(plan_of(), paired=False, reads_probabilities=False)
+STEP = ALONE.step("train", 0, 0, 1, gives=("state",))
 
 
 @pytest.mark.parametrize(
@@ -152,22 +236,22 @@ STEP = Step("train", 0, 0, 1, gives=("state",))
         ([STEP, STEP], "was yielded before"),
         ([replace(STEP, round=1), replace(STEP, layer=2)], "yield rounds in order"),
         ([replace(STEP, needs={"labels": Need("negatives-chapter000", "labels")})], "which no earlier step is"),
-        ([STEP, replace(STEP, layer=2, needs={"paired": Need(STEP.name, "paired")})], "which gives state"),
+        ([STEP, replace(STEP, layer=2, needs={"activities": Need(STEP.name, "activities")})], "which gives state"),
         (
             [STEP, replace(STEP, round=1)],
             "trains the initial state; the layer's newest state is train_layer1-chapter000",
         ),
         (
             [
-                Step("negatives", 0, 0, gives=("labels",)),
-                replace(STEP, round=1, needs={"labels": Need("negatives-chapter000", "labels")}),
+                replace(STEP, gives=("state", "activities")),
+                replace(STEP, round=1, layer=2, needs={"activities": Need(STEP.name, "activities")}),
             ],
             "1 rounds back; it is kept for 0",
         ),
     ],
 )
 def test_a_bad_schedule_is_named_by_its_step(steps, message):
-    checker = Checker(plan_of())
+    checker = Checker(ALONE)
     for step in steps[:-1]:
         checker.see(step)
     with pytest.raises(BadInput, match=re.escape(message)):

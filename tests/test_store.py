@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 import shutil
@@ -15,12 +16,13 @@ from test_images import Trap
 from ffdask import store
 from ffdask.datasets import Dataset
 from ffdask.errors import BadInput
+from ffdask.head import HeadState
 from ffdask.layer import Optimizer, initial_state
-from ffdask.network import HeadState, Network
+from ffdask.network import Network
 from ffdask.store import RunFolder, check_out, open_network, prepare, recorded_digest
 
-DATASET = Dataset("tiny", "/nowhere", "0" * 64, 300, 50, 6, 6, 10, "made up")
-RESOLVED = {"classifier": "goodness", "dataset": asdict(DATASET)}
+DATASET = Dataset("tiny", "/nowhere", "0" * 64, 300, 50, (6, 6), 10, "made up")
+RESOLVED = {"classifier": "goodness", "dataset": asdict(DATASET) | {"shape": [6, 6]}}
 
 
 def network(widths=(20, 30), head=True, optimizer="momentum") -> Network:
@@ -32,6 +34,17 @@ def network(widths=(20, 30), head=True, optimizer="momentum") -> Network:
     read = sum(widths[1:] or widths)
     arrays = (rng.standard_normal((read, 10), dtype=np.float32) for _ in range(2))
     return Network(tuple(states), HeadState(*arrays) if head else None, 10)
+
+
+def with_own_heads(widths=(20, 30), pixels=36) -> Network:
+    """A network as the objective classifier leaves it: a head in each layer's state."""
+    rng = np.random.default_rng(6)
+    states = []
+    for layer, (below, width) in enumerate(zip((pixels, *widths), widths, strict=False), start=1):
+        state = initial_state(7, layer, below, width, Optimizer(), classes=10)
+        arrays = (rng.standard_normal((width, 10), dtype=np.float32) for _ in range(2))
+        states.append(dataclasses.replace(state, head=HeadState(*arrays)))
+    return Network(tuple(states), None, 10, "none")
 
 
 def written(path: Path, made: Network) -> Path:
@@ -70,6 +83,28 @@ def test_a_network_comes_back_bit_for_bit(tmp_path, widths, head, optimizer):
     assert [state.steps for state in got.states] == [state.steps for state in made.states]
 
 
+@pytest.mark.parametrize("widths", [(20,), (20, 30), (8, 5, 13)])
+@pytest.mark.parametrize("pixels", [36, 9])
+def test_layers_own_heads_come_back_bit_for_bit(tmp_path, widths, pixels):
+    made = with_own_heads(widths, pixels)
+    got, _ = open_network(written(tmp_path / "run", made))
+    assert got.sha256() == made.sha256()
+    assert (got.head, got.overlay, got.pixels) == (None, "none", pixels)
+    assert list(got.classifiers()) == ["last-head", "all-heads"]
+    for one, other in zip(got.states, made.states, strict=True):
+        assert list(one.arrays()) == list(other.arrays())
+        for name, array in one.arrays().items():
+            assert not array.flags.writeable
+            np.testing.assert_array_equal(array.view(np.uint32), other.arrays()[name].view(np.uint32))
+
+
+def test_labels_of_their_own_inputs_come_back(tmp_path):
+    made = dataclasses.replace(network(), overlay="append")
+    got, _ = open_network(written(tmp_path / "run", made))
+    assert (got.overlay, got.pixels) == ("append", 26)
+    assert got.sha256() == made.sha256()
+
+
 def test_a_finished_run_comes_back(finished):
     got, resolved = open_network(finished.path)
     assert got.sha256() == finished.network.sha256() == finished.summary["weights_sha256"]
@@ -93,7 +128,8 @@ def test_the_configuration_is_in_the_attributes(finished):
 
 
 def test_a_run_folder_holds_what_it_should(finished):
-    assert {path.name for path in finished.path.iterdir()} == {"run.zarr", "summary.json", "timeline.png"}
+    expected = {"run.zarr", "records.jsonl", "summary.json", "timeline.png"}
+    assert {path.name for path in finished.path.iterdir()} == expected
     assert json.loads((finished.path / "summary.json").read_text()) == finished.summary
 
 
@@ -250,6 +286,9 @@ def test_a_missing_layer(tmp_path):
     ("name", "shape"),
     [
         ("layer1/weights", (36, 21)),
+        ("layer1/weights", ()),
+        ("layer1/weights", (36,)),
+        ("layer2/weights", ()),
         ("layer2/weights", (21, 30)),
         ("layer2/weights", (20,)),
         ("layer1/bias", (19,)),
@@ -266,6 +305,56 @@ def test_an_array_of_another_shape(tmp_path, name, shape):
     path = written(tmp_path / "run", network())
     replace(path, name, np.zeros(shape, np.float32))
     with pytest.raises(BadInput, match=r"(do|does) not fit"):
+        open_network(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("layer1/head", (20, 9)),
+        ("layer1/head", (19, 10)),
+        ("layer2/head", (30,)),
+        ("layer2/head", ()),
+        ("layer2/head", (20, 10)),
+        ("layer1/head_moment", (20, 9)),
+        ("layer2/head_moment", (10, 30)),
+    ],
+)
+def test_an_own_head_of_another_shape(tmp_path, name, shape):
+    path = written(tmp_path / "run", with_own_heads())
+    replace(path, name, np.zeros(shape, np.float32))
+    with pytest.raises(BadInput, match=f"layer {name[5]}'s own head does not fit"):
+        open_network(path)
+
+
+@pytest.mark.parametrize("layer", [1, 2])
+def test_an_own_head_that_is_missing(tmp_path, layer):
+    path = written(tmp_path / "run", with_own_heads())
+    shutil.rmtree(path / "run.zarr" / "weights" / f"layer{layer}" / "head")
+    with pytest.raises(BadInput, match=r"(some layers have heads of their own|does not fit its heads)"):
+        open_network(path)
+
+
+def test_an_own_head_without_its_moment(tmp_path):
+    path = written(tmp_path / "run", with_own_heads())
+    shutil.rmtree(path / "run.zarr" / "weights" / "layer2" / "head_moment")
+    with pytest.raises(BadInput, match=r"cannot be read: KeyError.*head_moment"):
+        open_network(path)
+
+
+@pytest.mark.parametrize("overlay", ["replace", "append", "beside", None, 3])
+def test_an_overlay_that_does_not_fit_the_heads(tmp_path, overlay):
+    path = written(tmp_path / "run", with_own_heads())
+    zarr.open_group(str(path / "run.zarr" / "weights"), mode="r+").attrs["overlay"] = overlay
+    with pytest.raises(BadInput):
+        open_network(path)
+
+
+@pytest.mark.parametrize("classes", [0, 1, 9, 11, 10**12])
+def test_classes_that_do_not_fit_own_heads(tmp_path, classes):
+    path = written(tmp_path / "run", with_own_heads())
+    zarr.open_group(str(path / "run.zarr" / "weights"), mode="r+").attrs["classes"] = classes
+    with pytest.raises(BadInput):
         open_network(path)
 
 

@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from ffdask import timeline
+from ffdask.colours import look
 
 
 def record(kind: str, start: float, stop: float, layer: int = 0, node: int = 0):
@@ -74,7 +75,7 @@ def test_draw_gives_every_layer_and_kind_a_colour_in_the_legend(tmp_path):
     many = [record("train", layer, layer + 1, layer=layer, node=layer % 2) for layer in range(1, 13)]
     timeline.draw(RUN + many, path, "title")
     assert path.read_text().startswith("<?xml")
-    looks = {timeline._look(each) for each in RUN}
+    looks = {look(each["kind"], each["layer"]) for each in RUN}
     assert {name for name, _ in looks} == {
         "negatives",
         "layer 1 train",

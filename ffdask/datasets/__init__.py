@@ -1,12 +1,16 @@
 """Data sets: obtained, checked, kept as Zarr stores and found again by their content.
 
 `obtain` gets a data set onto this machine, `describe` says what a plan needs without any download,
-`locate` finds the same data on a worker, and `load` reads it, once in a process.
+`locate` finds the same data on a worker, and `load` reads it, once in a process. `from_arrays` keeps what a program
+holds.
 """
 
-from ffdask.datasets.catalogue import cache_folder, describe, locate, obtain
+from ffdask.datasets.cache import cache_folder
+from ffdask.datasets.catalogue import describe, locate, obtain
 from ffdask.datasets.dataset import KNOWN, Dataset, Known
-from ffdask.datasets.files import read_member
+from ffdask.datasets.given import from_arrays
+from ffdask.datasets.npz import read_member
+from ffdask.datasets.zarr_foreign import check_codecs
 from ffdask.datasets.zarr_store import forget, load
 from ffdask.datasets.zarr_write import write_store
 
@@ -15,8 +19,10 @@ __all__ = [
     "Dataset",
     "Known",
     "cache_folder",
+    "check_codecs",
     "describe",
     "forget",
+    "from_arrays",
     "load",
     "locate",
     "obtain",

@@ -10,25 +10,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import pooch
-
-from ffdask.datasets.arrays import CLASSES, Arrays, whole_digest
+from ffdask.datasets.arrays import whole_digest
+from ffdask.datasets.cache import cache_folder, place_of, place_of_known
 from ffdask.datasets.dataset import KNOWN, Dataset
-from ffdask.datasets.files import read_path
+from ffdask.datasets.files import KINDS, read_path
 from ffdask.datasets.sources import gather
-from ffdask.datasets.zarr_store import is_store, open_store, verified
-from ffdask.datasets.zarr_write import remove, sweep, write_store
+from ffdask.datasets.zarr_store import is_ours, is_store, open_store, verified
+from ffdask.datasets.zarr_write import remove, sweep, write_once, write_store
 from ffdask.errors import BadInput, nearest
 
 _log = logging.getLogger(__name__)
 # Threads of one process that ask at once must not fetch twice.
 _obtain_lock = threading.RLock()
-
-
-def cache_folder() -> Path:
-    """Return the folder of converted stores: FFDASK_CACHE where it is set, else the user's cache."""
-    given = os.environ.get("FFDASK_CACHE")
-    return Path(os.path.abspath(os.path.expanduser(given) if given else pooch.os_cache("ffdask")))
 
 
 def _quiet(message: str) -> None:
@@ -41,8 +34,8 @@ def obtain(dataset: str, say: Callable[[str], None] = _quiet) -> Dataset:
     Parameters
     ----------
     dataset
-        A known name, or the path of a folder with four IDX files, of Keras' ``.npz`` or of a
-        Zarr store of ours.
+        A known name; or the path of a folder with four IDX files, of CIFAR-10 in a folder or an archive, of an
+        ``.npz``, of a Zarr store of ours, or of a Zarr group of others with the arrays of a data set.
     say
         Is told each slow step, one line each.
 
@@ -61,15 +54,17 @@ def obtain(dataset: str, say: Callable[[str], None] = _quiet) -> Dataset:
         if dataset in KNOWN:
             return _obtain_known(dataset, say)
         path = _existing(dataset)
-        if is_store(path):
+        if is_store(path) and is_ours(path):
             return replace(verified(path), name=dataset)
-        arrays, source = read_path(path)
-        place = _place_of(arrays)
+        arrays, source = read_path(path, say)
+        sha256 = whole_digest(arrays.digests())
+        place = place_of(sha256)
         if os.path.lexists(place):
-            _remove_if_damaged(place, whole_digest(arrays.digests()), say)
-        else:
+            _remove_if_damaged(place, sha256, say)
+        if not os.path.lexists(place):
             say(f"converting {dataset} into {place}")
-        return replace(write_store(place, dataset, source, *arrays), name=dataset, source=source)
+            write_once(dataset, source, arrays)
+        return replace(verified(place), name=dataset, source=source)
 
 
 def describe(dataset: str) -> Dataset | None:
@@ -93,26 +88,26 @@ def describe(dataset: str) -> Dataset | None:
     """
     if dataset in KNOWN:
         try:
-            found = open_store(_place_of_known(dataset))
+            found = open_store(place_of_known(dataset))
         except BadInput:
             # Not there, or damaged, and then `obtain` fetches it again.
             return None
-        return found if found.sha256 == KNOWN[dataset].sha256 else None
+        return found if KNOWN[dataset].fits(found) else None
     path = _existing(dataset)
-    if is_store(path):
+    if is_store(path) and is_ours(path):
         return replace(open_store(path), name=dataset)
     arrays, source = read_path(path)
-    rows, height, width = arrays.train_images.shape
+    sha256 = whole_digest(arrays.digests())
     return Dataset(
         name=dataset,
-        path=str(_place_of(arrays)),
-        sha256=whole_digest(arrays.digests()),
-        train_rows=rows,
-        test_rows=len(arrays.test_images),
-        height=height,
-        width=width,
-        classes=CLASSES,
+        path=str(place_of(sha256)),
+        sha256=sha256,
+        train_rows=len(arrays.train_labels),
+        test_rows=len(arrays.test_labels),
+        shape=arrays.train_images.shape[1:],
+        classes=arrays.classes,
         source=source,
+        dtype=str(arrays.train_images.dtype),
     )
 
 
@@ -130,8 +125,7 @@ def locate(dataset: Dataset) -> str | None:
         The path of a store whose rows really have the digest of `dataset`: at its own path, in
         this machine's cache, or, for a known name, obtained here. None when there is none.
     """
-    cache = cache_folder()
-    places = [Path(dataset.path), cache / _file_name(dataset.sha256), *map(_place_of_known, KNOWN)]
+    places = [Path(dataset.path), place_of(dataset.sha256), *map(place_of_known, KNOWN)]
     for place in places:
         if _holds(place, dataset.sha256):
             return str(place)
@@ -147,9 +141,9 @@ def locate(dataset: Dataset) -> str | None:
 
 
 def _obtain_known(name: str, say: Callable[[str], None]) -> Dataset:
-    place = _place_of_known(name)
+    place = place_of_known(name)
     if os.path.lexists(place):
-        _remove_if_damaged(place, KNOWN[name].sha256, say)
+        _remove_if_damaged(place, KNOWN[name].sha256 or _recorded(name), say)
     if not os.path.lexists(place):
         say(f"{name} is not in the cache ({place})")
         _check_writable(place.parent)
@@ -157,6 +151,15 @@ def _obtain_known(name: str, say: Callable[[str], None]) -> Dataset:
         say(f"writing {place}")
         return write_store(place, name, source, *arrays, classes=KNOWN[name].classes)
     return open_store(place)
+
+
+def _recorded(name: str) -> str:
+    """Return the digest that a store records of a known data set of which none is published; empty for another."""
+    try:
+        found = open_store(place_of_known(name))
+    except BadInput:
+        return ""
+    return found.sha256 if KNOWN[name].fits(found) else ""
 
 
 def _check_writable(folder: Path) -> None:
@@ -199,19 +202,5 @@ def _existing(dataset: str) -> Path:
             return path
     raise BadInput(
         f"data set {dataset!r} is neither a known name nor a path that exists{nearest(dataset, KNOWN)}; "
-        f"known: {', '.join(sorted(KNOWN))}. Give one of these, or the path of a folder with the four IDX "
-        "files, of an .npz file as Keras ships it, or of a Zarr store of ffdask"
+        f"known: {', '.join(sorted(KNOWN))}. Give one of these, or the path of {KINDS}"
     )
-
-
-def _place_of_known(name: str) -> Path:
-    return cache_folder() / f"{name}.zarr"
-
-
-def _place_of(arrays: Arrays) -> Path:
-    return cache_folder() / _file_name(whole_digest(arrays.digests()))
-
-
-def _file_name(sha256: str) -> str:
-    # Half of the digest: enough to tell any two data sets apart, short enough to read in a list.
-    return f"data-{sha256[:32]}.zarr"

@@ -1,17 +1,18 @@
-"""A data set in files that a user names: a folder with four IDX files, or Keras' ``.npz``."""
+"""A data set at a path that a user names: which kind of file it is; and folders of four IDX files."""
 
 from __future__ import annotations
 
-import math
-import tokenize
 import zipfile
-import zlib
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from ffdask.datasets import idx
-from ffdask.datasets.arrays import ORDER, Arrays, checked
+from ffdask.datasets.arrays import CLASSES, Arrays, checked
+from ffdask.datasets.cifar import is_cifar, read_cifar
+from ffdask.datasets.npz import read_npz
+from ffdask.datasets.splits import HELD_OUT
+from ffdask.datasets.zarr_foreign import read_group
+from ffdask.datasets.zarr_store import is_store
 from ffdask.errors import BadInput
 
 IDX_NAMES = {
@@ -20,22 +21,35 @@ IDX_NAMES = {
     "test_images": "t10k-images-idx3-ubyte",
     "test_labels": "t10k-labels-idx1-ubyte",
 }
-NPZ_KEYS = {"train_images": "x_train", "train_labels": "y_train", "test_images": "x_test", "test_labels": "y_test"}
+KINDS = (
+    "a folder with the four IDX files, CIFAR-10 in a folder or a .tar.gz, an .npz file, or a Zarr group, each with "
+    "the arrays of a data set"
+)
 
 
-def read_path(path: Path) -> tuple[Arrays, str]:
+def _quiet(message: str) -> None:
+    """Say nothing."""
+
+
+def read_path(path: Path, say: Callable[[str], None] = _quiet) -> tuple[Arrays, str]:
     """Read the data set at `path`; return its arrays and a phrase that says where they came from."""
-    if path.is_dir():
-        return read_folder(path), f"IDX files in {path.absolute()}"
-    if zipfile.is_zipfile(path):
-        return read_npz(path), f"file {path.absolute()}"
-    raise BadInput(
-        f"{path} is not a data set; allowed are a folder with the four IDX files, an .npz file as Keras "
-        "ships it, and a Zarr store of ffdask: give one of these"
-    )
+    alone = False
+    if is_store(path):
+        (arrays, alone), source = read_group(path), f"Zarr group {path.absolute()}"
+    elif is_cifar(path):
+        arrays, source = read_cifar(path), f"CIFAR-10 in {path.absolute()}"
+    elif path.is_dir():
+        arrays, source = read_folder(path), f"IDX files in {path.absolute()}"
+    elif zipfile.is_zipfile(path):
+        (arrays, alone), source = read_npz(path), f"file {path.absolute()}"
+    else:
+        raise BadInput(f"{path} is not a data set; allowed are {KINDS}: give one of these")
+    if alone:
+        say(f"{path} has no test set: {HELD_OUT}")
+    return arrays, f"{source}; {HELD_OUT}" if alone else source
 
 
-def read_folder(folder: Path) -> Arrays:
+def read_folder(folder: Path, classes: int | None = None) -> Arrays:
     """Read the four IDX files in `folder`, under any of the names they are shared by."""
     found = {name: _find(folder, stem) for name, stem in IDX_NAMES.items()}
     missing = [IDX_NAMES[name] for name, path in found.items() if path is None]
@@ -46,7 +60,15 @@ def read_folder(folder: Path) -> Arrays:
         )
     paths = {name: path for name, path in found.items() if path is not None}
     raw = {name: idx.read(path, 3 if name.endswith("images") else 1) for name, path in paths.items()}
-    return checked(raw, {name: str(path) for name, path in paths.items()})
+    return checked(raw, {name: str(path) for name, path in paths.items()}, classes)
+
+
+def read_known(folder: Path) -> Arrays:
+    """Read the files of a known data set, IDX or CIFAR-10's batches, in a folder."""
+    archives = sorted(folder.glob("cifar-10-*.tar.gz"))
+    if archives:
+        return read_cifar(archives[0])
+    return read_cifar(folder) if is_cifar(folder) else read_folder(folder, CLASSES)
 
 
 def _find(folder: Path, stem: str) -> Path | None:
@@ -56,53 +78,3 @@ def _find(folder: Path, stem: str) -> Path | None:
         if (folder / name).is_file():
             return folder / name
     return None
-
-
-def read_npz(path: Path) -> Arrays:
-    """Read Keras' four arrays from an ``.npz``; nothing pickled is ever loaded."""
-    where = {name: f"{path}: {key}" for name, key in NPZ_KEYS.items()}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            have = set(archive.namelist())
-            missing = [key for key in NPZ_KEYS.values() if f"{key}.npy" not in have]
-            if missing:
-                raise BadInput(
-                    f"{path} has no {', '.join(missing)}; the arrays {', '.join(NPZ_KEYS.values())} are "
-                    "needed, as in Keras' mnist.npz: give another file"
-                )
-            raw = {name: read_member(archive, f"{NPZ_KEYS[name]}.npy", where[name]) for name in ORDER}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as exc:
-        raise BadInput(f"{path} is a corrupt .npz file ({exc}); fetch the file again") from exc
-    except OSError as exc:
-        raise BadInput(f"{path} cannot be read ({exc.strerror or exc}); check its name and permissions") from exc
-    return checked(raw, where)
-
-
-def read_member(archive: zipfile.ZipFile, member: str, where: str) -> np.ndarray:
-    """Read one array, after its header was held against the size of the member."""
-    try:
-        with archive.open(member) as stream:
-            version = np.lib.format.read_magic(stream)
-            read_header = (
-                np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            )
-            shape, _, dtype = read_header(stream)
-            promised = math.prod(shape) * dtype.itemsize
-            length = stream.tell() + promised
-    except (ValueError, SyntaxError, tokenize.TokenError) as exc:
-        raise BadInput(f"{where} is not a NumPy array ({exc}); fetch the file again") from exc
-    if dtype.kind not in "iu":
-        what = "pickled objects" if dtype.hasobject else f"values of type {dtype}"
-        raise BadInput(f"{where} holds {what}; only integers are taken, pixels 0 to 255 and labels from 0: convert it")
-    size = archive.getinfo(member).file_size
-    if promised > idx.MOST_BYTES:
-        raise BadInput(
-            f"{where} says shape {shape}, {promised} bytes; at most {idx.MOST_BYTES} are taken: give a smaller data set"
-        )
-    if size != length:
-        raise BadInput(f"{where} holds {size} bytes where its header says {length}; fetch the file again")
-    try:
-        with archive.open(member) as stream:
-            return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
-    except ValueError as exc:
-        raise BadInput(f"{where} is not a NumPy array ({exc}); fetch the file again") from exc

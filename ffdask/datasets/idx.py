@@ -11,13 +11,14 @@ import os
 import struct
 import zlib
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
 from ffdask.errors import BadInput
 
 UNSIGNED_BYTE = 0x08
+FLOAT = 0x0D
 # The most that one array may hold. A header is four numbers that anybody can write; what it
 # promises is held against this, and against the file, before memory is taken.
 MOST_BYTES = 2 * 2**30
@@ -25,9 +26,10 @@ MOST_BYTES = 2 * 2**30
 MOST_DEFLATE = 1040
 
 
-def header(shape: tuple[int, ...]) -> bytes:
-    """Return the IDX header of an array of unsigned bytes of `shape`."""
-    return struct.pack(f">BBBB{len(shape)}I", 0, 0, UNSIGNED_BYTE, len(shape), *shape)
+def header(shape: tuple[int, ...], dtype: Any = np.uint8) -> bytes:
+    """Return the IDX header of an array of `shape`, of unsigned bytes or of float32."""
+    code = FLOAT if np.dtype(dtype) == np.float32 else UNSIGNED_BYTE
+    return struct.pack(f">BBBB{len(shape)}I", 0, 0, code, len(shape), *shape)
 
 
 def write(path: str | os.PathLike[str], array: np.ndarray) -> None:

@@ -18,26 +18,37 @@ import numpy as np
 import zarr
 
 from ffdask.datasets import idx
-from ffdask.datasets.arrays import ORDER, digest, whole_digest
+from ffdask.datasets.arrays import MOST_CLASSES, ORDER, digest, whole_digest
 from ffdask.datasets.dataset import Dataset
 from ffdask.errors import BadInput
 
 FORMAT = 1
-DIMENSIONS = {
-    "train_images": ("train_sample", "row", "column"),
-    "train_labels": ("train_sample",),
-    "test_images": ("test_sample", "row", "column"),
-    "test_labels": ("test_sample",),
-}
+_AXES = {1: ("feature",), 2: ("row", "column"), 3: ("row", "column", "channel")}
 
 _load_lock = threading.Lock()
 _hash_lock = threading.Lock()
 _hashed: dict[tuple[str, int, int], str] = {}
 
 
+def dimensions(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Return the names of the dimensions of an array of `shape`."""
+    split = name.partition("_")[0]
+    return (f"{split}_sample", *(_AXES[len(shape) - 1] if len(shape) > 1 else ()))
+
+
 def is_store(path: str | os.PathLike[str]) -> bool:
     """Return whether `path` is a Zarr group of any version, ours or not."""
     return any(os.path.isfile(os.path.join(path, name)) for name in ("zarr.json", ".zgroup"))
+
+
+def is_ours(path: str | os.PathLike[str]) -> bool:
+    """Return whether a Zarr group says that ffdask wrote it, however damaged the rest may be."""
+    try:
+        attributes = zarr.open_group(os.path.abspath(path), mode="r", zarr_format=3, use_consolidated=False).attrs
+        return "sha256_arrays" in attributes
+    except Exception:
+        # Zarr has many errors for metadata that it cannot read; who opens it next tells them.
+        return False
 
 
 def open_store(path: str | os.PathLike[str]) -> Dataset:
@@ -66,7 +77,7 @@ def verified(path: str | os.PathLike[str]) -> Dataset:
     with _hash_lock:
         if key not in _hashed:
             _hashed[key] = whole_digest(
-                {name: digest(array.shape, _blocks(dataset.path, array)) for name, array in arrays.items()}
+                {name: digest(a.shape, _blocks(dataset.path, a), a.dtype) for name, a in arrays.items()}
             )
         real = _hashed[key]
     if real != dataset.sha256:
@@ -78,7 +89,7 @@ def verified(path: str | os.PathLike[str]) -> Dataset:
 
 
 def load(path: str, split: Literal["train", "test"]) -> tuple[np.ndarray, np.ndarray]:
-    """Return images (rows, height, width) and labels (rows,) of one split, read once in a process.
+    """Return images (rows, *shape of a sample) and labels (rows,) of one split, read once in a process.
 
     Parameters
     ----------
@@ -90,7 +101,7 @@ def load(path: str, split: Literal["train", "test"]) -> tuple[np.ndarray, np.nda
     Returns
     -------
     tuple of numpy.ndarray
-        Both uint8 and read-only, since everybody in the process shares them.
+        Images uint8 or float32, labels uint8; read-only, since everybody in the process shares them.
     """
     if split not in ("train", "test"):
         raise BadInput(f"split is {split!r}; 'train' and 'test' are allowed")
@@ -116,13 +127,15 @@ def _load(path: str, split: str) -> tuple[np.ndarray, np.ndarray]:
             f"{path} holds the {split} label {int(labels.max())}; 0 to {dataset.classes - 1} are allowed: "
             "delete it, and obtain the data set again"
         )
+    if images.dtype.kind == "f" and not np.isfinite(images).all():
+        raise BadInput(f"{path} holds {split} images that are not finite numbers; obtain the data set again")
     images.setflags(write=False)
     labels.setflags(write=False)
     return images, labels
 
 
 def _whole(path: str, array: zarr.Array) -> np.ndarray:
-    whole = np.empty(array.shape, dtype=np.uint8)
+    whole = np.empty(array.shape, dtype=array.dtype)
     start = 0
     for block in _blocks(path, array):
         whole[start : start + len(block)] = block
@@ -166,6 +179,8 @@ def _open(path: str | os.PathLike[str]) -> tuple[Dataset, dict[str, zarr.Array]]
     train, test = arrays["train_images"].shape, arrays["test_images"].shape
     if train[1:] != test[1:]:
         raise BadInput(f"{path} holds train images of {train[1:]} but test images of {test[1:]}; {remedy}")
+    if arrays["train_images"].dtype != arrays["test_images"].dtype:
+        raise BadInput(f"{path} holds train and test images of different types; {remedy}")
     attributes = _attributes(path, dict(group.attrs), remedy)
     dataset = Dataset(
         name=attributes["name"],
@@ -173,24 +188,26 @@ def _open(path: str | os.PathLike[str]) -> tuple[Dataset, dict[str, zarr.Array]]
         sha256=attributes["sha256"],
         train_rows=train[0],
         test_rows=test[0],
-        height=train[1],
-        width=train[2],
+        shape=train[1:],
         classes=attributes["classes"],
         source=attributes["source"],
+        dtype=str(arrays["train_images"].dtype),
     )
     return dataset, arrays
 
 
 def _check_form(path: str, name: str, array: zarr.Array, remedy: str) -> None:
-    ndim = len(DIMENSIONS[name])
-    if array.dtype != np.uint8:
-        raise BadInput(f"{path}: {name} has type {array.dtype}; uint8 is needed: {remedy}")
-    if array.ndim != ndim:
-        raise BadInput(f"{path}: {name} has {array.ndim} dimensions; {ndim} are needed: {remedy}")
+    images = name.endswith("images")
+    types, ndims = (("uint8", "float32"), (2, 3, 4)) if images else (("uint8",), (1,))
+    if str(array.dtype) not in types:
+        raise BadInput(f"{path}: {name} has type {array.dtype}; {' or '.join(types)} is needed: {remedy}")
+    if array.ndim not in ndims:
+        needed = "2 to 4" if images else "1"
+        raise BadInput(f"{path}: {name} has {array.ndim} dimensions; {needed} are needed: {remedy}")
     if array.size == 0:
         raise BadInput(f"{path}: {name} is empty (shape {array.shape}); {remedy}")
     # A chunk is decoded whole, so its declared size counts as much as the array's.
-    if max(math.prod(array.shape), math.prod(array.chunks)) > idx.MOST_BYTES:
+    if max(math.prod(array.shape), math.prod(array.chunks)) * array.dtype.itemsize > idx.MOST_BYTES:
         raise BadInput(
             f"{path}: {name} says shape {array.shape} in chunks of {array.chunks}; at most "
             f"{idx.MOST_BYTES} bytes are taken: {remedy}"
@@ -203,6 +220,6 @@ def _attributes(path: str, given: dict[str, Any], remedy: str) -> dict[str, Any]
     for name, kind in (("name", str), ("source", str), ("sha256", str), ("classes", int)):
         if not isinstance(given.get(name), kind):
             raise BadInput(f"{path}: attribute {name} is {given.get(name)!r}, not {kind.__name__}; {remedy}")
-    if not 1 <= cast(int, given["classes"]) <= 256:
-        raise BadInput(f"{path}: attribute classes is {given['classes']}; 1 to 256 are allowed: {remedy}")
+    if not 2 <= cast(int, given["classes"]) <= MOST_CLASSES:
+        raise BadInput(f"{path}: attribute classes is {given['classes']}; 2 to {MOST_CLASSES} are allowed: {remedy}")
     return given

@@ -5,21 +5,26 @@ So a store is either whole or not there, whoever is killed and however many writ
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import secrets
 import shutil
 import socket
 import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
 
-from ffdask.datasets.arrays import CLASSES, ORDER, Arrays, checked, whole_digest
+from ffdask.datasets.arrays import ORDER, Arrays, checked, digest, whole_digest
+from ffdask.datasets.cache import cache_folder, place_of
 from ffdask.datasets.dataset import Dataset
-from ffdask.datasets.zarr_store import DIMENSIONS, FORMAT, verified
+from ffdask.datasets.rows import Rows, blocks_of
+from ffdask.datasets.zarr_store import FORMAT, dimensions, verified
 from ffdask.errors import BadInput
 
 # Large enough that a store has few files, small enough that a block costs little memory.
@@ -36,11 +41,11 @@ def write_store(
     path: str | os.PathLike[str],
     name: str,
     source: str,
-    train_images: np.ndarray,
-    train_labels: np.ndarray,
-    test_images: np.ndarray,
-    test_labels: np.ndarray,
-    classes: int = CLASSES,
+    train_images: Any,
+    train_labels: Any,
+    test_images: Any,
+    test_labels: Any,
+    classes: int | None = None,
 ) -> Dataset:
     """Write a data set as a Zarr store, all or nothing.
 
@@ -52,9 +57,9 @@ def write_store(
     name, source
         What the data set is called, and where its rows came from.
     train_images, train_labels, test_images, test_labels
-        The four arrays, of any integer type: pixels 0 to 255, labels below `classes`.
+        The four arrays, as `ffdask.datasets.arrays.checked` takes them.
     classes
-        The number of classes.
+        The number of classes; left out: one more than the largest label.
 
     Returns
     -------
@@ -67,29 +72,12 @@ def write_store(
         The arrays are not a data set, the place cannot be written, or something else is there.
     """
     raw = dict(zip(ORDER, (train_images, train_labels, test_images, test_labels), strict=True))
-    arrays = checked({key: np.asarray(value) for key, value in raw.items()}, {key: key for key in ORDER}, classes)
-    digests = arrays.digests()
+    arrays = checked({key: as_array(value) for key, value in raw.items()}, {key: key for key in ORDER}, classes)
     place = Path(os.path.abspath(path))
-    sha256 = whole_digest(digests)
-    if not os.path.lexists(place):
-        attributes = {
-            "name": name,
-            "source": source,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "format": FORMAT,
-            "classes": classes,
-            "sha256": sha256,
-            "sha256_arrays": digests,
-        }
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            sweep(place.parent)
-            _write_and_rename(place, arrays, attributes)
-        except OSError as exc:
-            raise BadInput(
-                f"{place} cannot be written ({exc.strerror or exc}); a folder with room in it is needed: "
-                "free some, or set FFDASK_CACHE to another folder"
-            ) from exc
+    if os.path.lexists(place):
+        sha256 = whole_digest(arrays.digests())
+    else:
+        place, sha256 = _write(place.parent, lambda _: place, arrays, name, source, classes)
     written = verified(place)
     if written.sha256 != sha256:
         raise BadInput(
@@ -97,6 +85,17 @@ def write_store(
             "give another path, or delete it"
         )
     return written
+
+
+def write_once(name: str, source: str, arrays: Arrays) -> Dataset:
+    """Write a data set into the cache, under its digest, which is known when every row was read, and read once."""
+    place, _ = _write(cache_folder(), place_of, arrays, name, source, None)
+    return verified(place)
+
+
+def as_array(given: Any) -> Any:
+    """Return what has a shape and a type as it is, and anything else as NumPy's."""
+    return given if hasattr(given, "shape") and hasattr(given, "dtype") else np.asarray(given)
 
 
 def remove(place: Path) -> None:
@@ -124,19 +123,34 @@ def sweep(folder: Path) -> None:
         shutil.rmtree(entry, ignore_errors=True)
 
 
-def _write_and_rename(place: Path, arrays: Arrays, attributes: dict[str, object]) -> None:
-    partial = _partial_of(place)
+def _write(
+    folder: Path,
+    place_of: Callable[[str], Path],
+    arrays: Arrays,
+    name: str,
+    source: str,
+    classes: int | None,
+) -> tuple[Path, str]:
+    """Write a store in `folder`; return its place, which may follow from its digest, and the digest."""
+    partial = _partial_of(folder / "data")
     _being_written.add(partial.name)
     try:
-        group = zarr.open_group(str(partial), mode="w-", zarr_format=3, attributes=attributes)  # type: ignore[arg-type]
-        for name, array in arrays._asdict().items():
-            rows = max(1, CHUNK_BYTES // (array[0].nbytes or 1))
-            group.create_array(
-                name,
-                data=array,
-                chunks=(min(rows, len(array)), *array.shape[1:]),
-                dimension_names=DIMENSIONS[name],
-            )
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder)
+        group = zarr.open_group(str(partial), mode="w-", zarr_format=3)
+        digests = {key: _write_array(group, key, array) for key, array in arrays._asdict().items()}
+        sha256 = whole_digest(digests)
+        attributes: dict[str, Any] = {
+            "name": name,
+            "source": source,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "format": FORMAT,
+            "classes": classes or arrays.classes,
+            "sha256": sha256,
+            "sha256_arrays": digests,
+        }
+        group.attrs.update(attributes)
+        place = place_of(sha256)
         try:
             os.rename(partial, place)
         except OSError:
@@ -144,9 +158,38 @@ def _write_and_rename(place: Path, arrays: Arrays, attributes: dict[str, object]
             # caller looks at what is there.
             if not os.path.lexists(place):
                 raise
+    except OSError as exc:
+        raise BadInput(
+            f"a store cannot be written in {folder} ({exc.strerror or exc}); a folder with room in it is needed: "
+            "free some, or set FFDASK_CACHE to another folder"
+        ) from exc
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         _being_written.discard(partial.name)
+    return place, sha256
+
+
+def _write_array(group: zarr.Group, name: str, rows: np.ndarray | Rows) -> str:
+    """Write one array block by block; return the digest of what passed."""
+    shape, dtype = rows.shape, rows.dtype
+    step = min(shape[0], max(1, CHUNK_BYTES // (math.prod(shape[1:]) * dtype.itemsize)))
+    array = group.create_array(
+        name,
+        shape=shape,
+        dtype=dtype,
+        chunks=(step, *shape[1:]),
+        dimension_names=dimensions(name, shape),
+    )
+    written = 0
+
+    def passing() -> Iterator[np.ndarray]:
+        nonlocal written
+        for block in blocks_of(rows):
+            array[written : written + len(block)] = block
+            written += len(block)
+            yield block
+
+    return digest(shape, passing(), dtype)
 
 
 def _partial_of(place: Path) -> Path:

@@ -34,6 +34,9 @@ class Kernels(Protocol):
     def derivative(self, y: Array, scale: Array, peer: Array) -> Array:
         """Return ``y * scale[:, None] + peer``, new: the loss's derivative by the pre-activations."""
 
+    def derivative_below(self, dh: Array, h: Array, goodness: Array, peer: Array) -> Array:
+        """Return the loss's derivative by the pre-activations, from that by the normalised activities; uses `dh` up."""
+
     def momentum(
         self, weights: Array, moments: Sequence[Array], gradient: Array, rate: float, momentum: float, decay: float
     ) -> None:

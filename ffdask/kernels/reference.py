@@ -67,6 +67,32 @@ def derivative(y: Array, scale: Array, peer: Array) -> Array:
     return dz
 
 
+def derivative_below(dh: Array, h: Array, goodness: Array, peer: Array) -> Array:
+    """Return the loss's derivative by the pre-activations, from that by the normalised activities.
+
+    Parameters
+    ----------
+    dh : (n, width)
+        Derivative by the normalised activities; used up.
+    h : (n, width)
+        Normalised activities: zero where ReLU is off, which gates the derivative.
+    goodness : (n,)
+        Sum of squares of each row's activities before they were normalised.
+    peer : (width,)
+        Added to every row, not gated.
+    """
+    length = np.sqrt(goodness / h.shape[1])
+    length += EPSILON
+    along = np.einsum("ij,ij->i", dh, h)
+    along /= h.shape[1]
+    # Whatever would only stretch a row is taken out: its length is divided away.
+    dh -= h * along[:, None]
+    dh /= length[:, None]
+    dh *= h > 0
+    dh += peer
+    return dh
+
+
 def momentum(
     weights: Array, moments: Sequence[Array], gradient: Array, rate: float, momentum: float, decay: float
 ) -> None:

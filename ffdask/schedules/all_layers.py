@@ -15,6 +15,6 @@ def all_layers(plan: Plan) -> Schedule:
         node 0 | N0 T10 P20 T20 PH0 H0 N2 T12 P22 T22 PH2 H2
         node 1 | N1 T11 P21 T21 PH1 H1 N3 T13 P23 T23 PH3 H3
     """
-    newest: Newest = {}
+    newest = Newest()
     for chapter in range(plan.rounds):
         yield from chapter_steps(plan, lambda layer, chapter: chapter % plan.nodes, chapter, newest)

@@ -41,7 +41,8 @@ def evaluated(schedule: Callable[[Plan], Schedule], every: int) -> Callable[[Pla
 
 
 def _look(plan: Plan, newest: dict[int, Step], last: Step) -> Step:
-    needs = {f"state{layer}": Need(newest[layer].name, "state") for layer in range(1, plan.layers + 1)}
+    # A schedule of one's own may not have trained every layer yet: those are as they began.
+    needs = {f"state{layer}": Need(step.name, "state") for layer, step in sorted(newest.items()) if layer}
     if 0 in newest:
         needs["head"] = Need(newest[0].name, "state")
-    return Step("evaluate", last.round, newest[plan.layers].node, needs=needs, word=plan.word)
+    return Step("evaluate", last.round, newest.get(plan.layers, last).node, needs=needs, word=plan.word)

@@ -6,6 +6,7 @@ whose future steps nobody knows.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import Generic, TypeVar
 
 from ffdask.schedules.steps import Need, Plan, Step
@@ -19,14 +20,19 @@ class Ledger(Generic[T]):
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.newest: dict[int, T] = {}
-        self._kept: dict[Need, tuple[int, T]] = {}
+        self._kept: dict[Need, tuple[Step, T]] = {}
 
-    def put(self, step: Step, value: T) -> None:
-        """Keep `value` for every piece that `step` gives."""
-        for piece in step.gives:
-            self._kept[Need(step.name, piece)] = (step.round, value)
-        if "state" in step.gives:
+    def put(self, step: Step, value: T, pieces: Iterable[str] | None = None) -> None:
+        """Keep `value` for every piece that `step` gives, or for some of them."""
+        given = step.gives if pieces is None else tuple(pieces)
+        for piece in given:
+            self._kept[Need(step.name, piece)] = (step, value)
+        if "state" in given:
             self.newest[step.layer] = value
+
+    def kept(self) -> dict[Need, T]:
+        """Return everything that is kept."""
+        return {need: value for need, (_, value) in self._kept.items()}
 
     def get(self, need: Need) -> T | None:
         """Return what is kept for `need`, or None."""
@@ -47,13 +53,26 @@ class Ledger(Generic[T]):
         self._kept.clear()
         return values
 
-    def open_round(self, round_: int) -> None:
-        """Forget every piece that no step of `round_` or later may read: a layer's newest state is kept."""
+    def open(self, round_: int, part: int = 0, keep: Collection[Need] = ()) -> None:
+        """Forget every piece that no step from minibatch `part` of `round_` on may read.
+
+        A layer's newest state is kept, and what is named in `keep`: a step that waits may read a state that was the
+        newest when the step was drawn.
+        """
+        newest = {id(value) for value in self.newest.values()}
         gone = [
             need
-            for need, (kept, value) in self._kept.items()
-            if kept + self.plan.reach(need.piece) < round_
-            and not (need.piece == "state" and any(value is newest for newest in self.newest.values()))
+            for need, (step, value) in self._kept.items()
+            if need not in keep
+            and self._past(step, need.piece, round_, part)
+            and not (need.piece == "state" and id(value) in newest)
         ]
         for need in gone:
             del self._kept[need]
+
+    def _past(self, step: Step, piece: str, round_: int, part: int) -> bool:
+        if step.round + self.plan.reach(piece) < round_:
+            return True
+        # What one minibatch hands to the layers is read by its own steps, a state by the next minibatch's.
+        within = step.part is not None and piece != "probabilities" and not (piece == "state" and step.last)
+        return within and (step.round, step.part or 0) < (round_, part)

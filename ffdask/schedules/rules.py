@@ -9,90 +9,170 @@ computed for each minibatch before that minibatch's update. Nothing is pushed tw
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
 
-from ffdask.network import layers_read
+from ffdask.head import layers_read
 from ffdask.schedules.steps import Need, Plan, Step
 
 Placement = Callable[[int, int], int]
 """``place(layer, round) -> node``; layer L + 1 is the head."""
 
-Newest = dict[int, str]
-"""Layer (0: the head) -> name of the step that gave its newest state; empty before any."""
+
+class Newest(dict[int, str]):
+    """Layer (0: the head) -> name of the step that gave its newest state; empty before any.
+
+    Remembers what the layers were after each of the last rounds, for negatives that are chosen by goodness.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._after: dict[int, dict[int, str]] = {}
+
+    def begin(self, round_: int, plan: Plan) -> None:
+        """Remember the states with which round `round_` begins: those after the round before."""
+        self._after[round_ - 1] = {layer: name for layer, name in self.items() if layer}
+        self._after.pop(round_ - 2 - plan.staleness, None)
+
+    def after(self, round_: int) -> dict[int, str]:
+        """Return the layers' states after round `round_`: layer -> the step that gave it; empty before the first."""
+        return self._after.get(round_, {})
+
+
+def negatives(plan: Plan, chapter: int, node: int, newest: Newest, again: int = 0) -> Step:
+    """Return the step that draws a chapter's negative labels, with what it may read of the network as it was."""
+    needs = plan.sources(chapter, again) if plan.reads_probabilities else {}
+    if plan.reads_goodness:
+        before = _all_or_none(plan, newest.after(chapter - 1 - plan.staleness))
+        needs = {f"state{layer}": Need(name, "state") for layer, name in sorted(before.items())}
+    return plan.step("negatives", chapter, node, again=again, needs=needs, gives=("labels",))
 
 
 def chapter_steps(plan: Plan, place: Placement, chapter: int, newest: Newest) -> Iterator[Step]:
     """Yield the steps of one chapter by the chapter rule; moves `newest` on."""
-    negatives = plan.negatives(chapter, place(1, chapter))
-    yield negatives
+    newest.begin(chapter, plan)
+    labels = negatives(plan, chapter, place(1, chapter), newest) if plan.paired else None
+    if labels:
+        yield labels
     below: Step | None = None
     for layer in range(1, plan.layers + 1):
         node = place(layer, chapter)
         if layer > 1:
-            below = push(plan, chapter, layer, node, newest, negatives, below)
+            below = push(plan, chapter, layer, node, newest, labels, below)
             yield below
-        step = train(plan, chapter, layer, node, newest, negatives, below)
+        step = train(plan, chapter, layer, node, newest, labels, below)
         newest[layer] = step.name
         yield step
     if plan.trains_head:
-        yield from _head_steps(plan, chapter, place(plan.layers, chapter), newest)
+        yield from head_steps(plan, chapter, place(plan.layers, chapter), newest)
 
 
 def push(
-    plan: Plan, chapter: int, layer: int, node: int, newest: Newest, negatives: Step, below: Step | None, again: int = 0
+    plan: Plan,
+    chapter: int,
+    layer: int,
+    node: int,
+    newest: Newest,
+    labels: Step | None,
+    below: Step | None,
+    again: int = 0,
 ) -> Step:
     """Return the step that computes `layer`'s input: on from the push `below` on that node, else from pixels."""
     if below is not None and below.node == node:
-        needs = {"paired": Need(below.name, "paired"), f"state{layer - 1}": Need(newest[layer - 1], "state")}
+        needs = {"activities": Need(below.name, "activities"), f"state{layer - 1}": Need(newest[layer - 1], "state")}
     else:
-        needs = {f"state{lower}": Need(newest[lower], "state") for lower in range(1, layer)}
-        needs["labels"] = Need(negatives.name, "labels")
-    return plan.step("push", chapter, node, layer, again, needs=needs, gives=("paired",))
+        # A layer below that was never trained is passed as it began.
+        lower = [lower for lower in range(1, layer) if lower in newest]
+        needs = {f"state{number}": Need(newest[number], "state") for number in lower} | _labels(labels)
+    return plan.step("push", chapter, node, layer, again, needs=needs, gives=("activities",))
 
 
 def train(
-    plan: Plan, chapter: int, layer: int, node: int, newest: Newest, negatives: Step, below: Step | None, again: int = 0
+    plan: Plan,
+    chapter: int,
+    layer: int,
+    node: int,
+    newest: Newest,
+    labels: Step | None,
+    below: Step | None,
+    again: int = 0,
 ) -> Step:
     """Return the step that trains `layer` on the push `below`, layer one on pixels."""
     needs = {"state": Need(newest[layer], "state")} if layer in newest else {}
-    if below is None:
-        needs["labels"] = Need(negatives.name, "labels")
-    else:
-        needs["paired"] = Need(below.name, "paired")
+    needs |= _labels(labels) if below is None else {"activities": Need(below.name, "activities")}
     return plan.step("train", chapter, node, layer, again, needs=needs, gives=("state",))
 
 
-def _head_steps(plan: Plan, chapter: int, node: int, newest: Newest) -> Iterator[Step]:
+def _labels(labels: Step | None) -> dict[str, Need]:
+    return {"labels": Need(labels.name, "labels")} if labels else {}
+
+
+def head_steps(plan: Plan, chapter: int, node: int, newest: Newest) -> Iterator[Step]:
+    """Yield the two steps that train the head on a chapter, through the layers as they are; moves `newest` on."""
     pieces = tuple(f"neutral{layer}" for layer in layers_read(plan.layers))
-    states = {f"state{layer}": Need(newest[layer], "state") for layer in range(1, plan.layers + 1)}
+    states = {f"state{layer}": Need(newest[layer], "state") for layer in range(1, plan.layers + 1) if layer in newest}
     pushed = plan.step("push_head", chapter, node, needs=states, gives=pieces)
     yield pushed
     yield _head(plan, chapter, node, newest, {piece: Need(pushed.name, piece) for piece in pieces})
 
 
-def _head(plan: Plan, round_: int, node: int, newest: Newest, needs: dict[str, Need]) -> Step:
+def _head(plan: Plan, round_: int, node: int, newest: Newest, needs: dict[str, Need], **part: Any) -> Step:
     if 0 in newest:
         needs = needs | {"state": Need(newest[0], "state")}
-    step = plan.step("head", round_, node, needs=needs, gives=("state", "probabilities"))
+    step = plan.step("head", round_, node, needs=needs, gives=("state", "probabilities"), **part)
     newest[0] = step.name
     return step
 
 
 def visit_steps(plan: Plan, place: Placement, visit: int, newest: Newest) -> Iterator[Step]:
     """Yield the steps of one visit by the streaming rule; moves `newest` on."""
-    negatives = plan.negatives(visit, place(1, visit))
-    yield negatives
+    newest.begin(visit, plan)
+    labels = yield from _visit_negatives(plan, place, visit, newest) if plan.paired else _none()
+    parts = plan.parts(visit)
+    for part in parts:
+        yield from _flow(plan, place, visit, newest, labels, part=part, last=part == parts[-1])
+
+
+def _flow(plan: Plan, place: Placement, visit: int, newest: Newest, labels: Step | None, **part: Any) -> Iterator[Step]:
+    """Yield the steps by which a visit's rows, or one minibatch of them, pass through the layers."""
     neutral: dict[str, Need] = {}
-    below: dict[str, Need] = {"labels": Need(negatives.name, "labels")}
+    below = _labels(labels)
     for layer in range(1, plan.layers + 1):
-        paired, neutrals = layer < plan.layers, plan.trains_head
-        passes_on = [piece for piece, read in (("paired", paired), ("neutral", neutrals)) if read]
+        passed, neutrals = layer < plan.layers, plan.trains_head
+        passes_on = [piece for piece, read in (("activities", passed), ("neutral", neutrals)) if read]
         needs = below | ({"state": Need(newest[layer], "state")} if layer in newest else {})
-        step = plan.step("train", visit, place(layer, visit), layer, needs=needs, gives=("state", *passes_on))
+        step = plan.step("train", visit, place(layer, visit), layer, needs=needs, gives=("state", *passes_on), **part)
         newest[layer] = step.name
         yield step
         below = {piece: Need(step.name, piece) for piece in passes_on}
         if plan.trains_head and layer in layers_read(plan.layers):
             neutral[f"neutral{layer}"] = Need(step.name, "neutral")
     if plan.trains_head:
-        yield _head(plan, visit, place(plan.layers, visit), newest, neutral)
+        yield _head(plan, visit, place(plan.layers, visit), newest, neutral, **part)
+
+
+def _visit_negatives(plan: Plan, place: Placement, visit: int, newest: Newest) -> Generator[Step, None, Step]:
+    """Yield the steps that choose a visit's negative labels; return the one that gives them.
+
+    By goodness: the rows under each label tried pass through the layers as these were some visits ago, each on its
+    layer's node, where that state is.
+    """
+    before = _all_or_none(plan, newest.after(visit - 1 - plan.staleness)) if plan.reads_goodness else {}
+    needs = plan.sources(visit) if plan.reads_probabilities else {}
+    for layer, name in sorted(before.items()):
+        needs = needs | {f"state{layer}": Need(name, "state")}
+        step = plan.step("candidates", visit, place(layer, visit), layer, needs=needs, gives=("candidates",))
+        yield step
+        needs = {"candidates": Need(step.name, "candidates")}
+    drawn = plan.step("negatives", visit, place(1, visit), needs=needs, gives=("labels",))
+    yield drawn
+    return drawn
+
+
+def _all_or_none(plan: Plan, before: dict[int, str]) -> dict[int, str]:
+    """Return states by which a label can be weighed: every layer's, or none while some layer was never trained."""
+    return before if len(before) == plan.layers else {}
+
+
+def _none() -> Generator[Step, None, None]:
+    yield from ()

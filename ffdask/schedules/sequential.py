@@ -14,6 +14,6 @@ def sequential(plan: Plan) -> Schedule:
 
         node 0 | N0 T10 P20 T20 PH0 H0 N1 T11 P21 T21 PH1 H1
     """
-    newest: Newest = {}
+    newest = Newest()
     for chapter in range(plan.rounds):
         yield from chapter_steps(plan, lambda layer, chapter: 0, chapter, newest)

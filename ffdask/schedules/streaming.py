@@ -15,6 +15,6 @@ def streaming(plan: Plan) -> Schedule:
         node 0 | N0 T10 N1 T11 N2 T12
         node 1 | T20 H0 T21 H1 T22 H2
     """
-    newest: Newest = {}
+    newest = Newest()
     for visit in range(plan.rounds):
         yield from visit_steps(plan, lambda layer, visit: (layer - 1) % plan.nodes, visit, newest)

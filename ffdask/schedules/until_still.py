@@ -16,7 +16,7 @@ def until_still(plan: Plan) -> Schedule:
     layer's. It is read as late as the negatives' probabilities are, so that the nodes stay busy while it is awaited;
     which chapter is the last depends on the figures alone, never on the nodes or the workers.
     """
-    newest: Newest = {}
+    newest = Newest()
     lowest, since = float("inf"), 0
     for chapter in range(plan.rounds):
         if chapter > plan.staleness:

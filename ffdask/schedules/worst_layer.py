@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ffdask.schedules.rules import Newest, chapter_steps, push, train
+from ffdask.schedules.rules import Newest, chapter_steps, negatives, push, train
 from ffdask.schedules.steps import Await, Plan, Schedule
 
 
@@ -13,18 +13,19 @@ def worst_layer(plan: Plan) -> Schedule:
 
         node 0 | N0 T10 P20 T20 N0' P20' T20'
     """
-    newest: Newest = {}
+    newest = Newest()
     for chapter in range(plan.rounds):
         node = chapter % plan.nodes
         yield from chapter_steps(plan, lambda layer, chapter: chapter % plan.nodes, chapter, newest)
         names = [newest[layer] for layer in range(1, plan.layers + 1)]
         records = yield Await(tuple(names))
         worst = 1 + max(range(plan.layers), key=lambda index: records[names[index]]["loss"])
-        negatives = plan.negatives(chapter, node, again=1)
-        yield negatives
-        pushed = push(plan, chapter, worst, node, newest, negatives, None, again=1) if worst > 1 else None
+        labels = negatives(plan, chapter, node, newest, again=1) if plan.paired else None
+        if labels:
+            yield labels
+        pushed = push(plan, chapter, worst, node, newest, labels, None, again=1) if worst > 1 else None
         if pushed:
             yield pushed
-        step = train(plan, chapter, worst, node, newest, negatives, pushed, again=1)
+        step = train(plan, chapter, worst, node, newest, labels, pushed, again=1)
         newest[worst] = step.name
         yield step

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ffdask import machine
-from ffdask.config import load
+from ffdask.config import ALLOWED, load
 from ffdask.datasets import load as load_rows
 from ffdask.inline import train_inline
+from ffdask.job import Data
+from ffdask.resolved import resolve
 from ffdask.schedules import SCHEDULES
-from ffdask.work import Data
 from tests.system.conftest import outside_cluster
 
 LAYOUTS = {
@@ -27,7 +30,7 @@ LAYOUTS = {
 def inline_digest(tiny):
     """The digest of a schedule run in this thread, one step after another."""
 
-    def digest(name, **keys):
+    def digest(**keys):
         config = load(
             None,
             {
@@ -37,34 +40,117 @@ def inline_digest(tiny):
                 "training.epochs": 3,
                 "training.batch_size": 20,
                 "schedule.chapters": 6,
-                "schedule.name": name,
             }
-            | keys,
+            | {key.replace("__", "."): value for key, value in keys.items() if not key.startswith("run__")},
         )
-        resolved = config.resolve(tiny, 2)
+        resolved = resolve(config, tiny, 2)
         calendar = resolved.plan.calendar
         data = Data.of(calendar, load_rows(tiny.path, "train"), lambda: load_rows(tiny.path, "test"))
         machine.hold_one_thread()
         try:
-            return train_inline(resolved.job, resolved.plan, SCHEDULES[name].steps, data)[0].sha256()
+            return train_inline(resolved.job, resolved.plan, resolved.entry.steps, data)[0].sha256()
         finally:
             machine.let_go()
 
     return digest
 
 
-@pytest.mark.parametrize("name", ["sequential", "all-layers", "streaming", "until-still", "worst-layer"])
+@pytest.mark.parametrize(
+    "name", ["sequential", "single-layer", "all-layers", "streaming", "until-still", "worst-layer"]
+)
 def test_every_layout_gives_the_digest_of_a_run_in_one_thread(name, train, inline_digest):
     layouts = LAYOUTS if name in ("all-layers", "streaming") else dict(list(LAYOUTS.items())[1:3])
     digests = {layout: train(schedule__name=name, **keys).summary["weights_sha256"] for layout, keys in layouts.items()}
-    assert set(digests.values()) == {inline_digest(name)}
+    assert set(digests.values()) == {inline_digest(schedule__name=name)}
 
 
-def test_sequential_and_all_layers_are_one_computation(train):
+def test_the_placements_of_the_chapter_rule_are_one_computation(train):
     one = train(schedule__name="sequential")
-    other = train(schedule__name="all-layers", schedule__nodes=3)
-    assert one.summary["weights_sha256"] == other.summary["weights_sha256"]
-    assert (one.summary["nodes"], other.summary["nodes"]) == (1, 3)
+    others = [train(schedule__name=name, schedule__nodes=3) for name in ("all-layers", "single-layer")]
+    assert {other.summary["weights_sha256"] for other in others} == {one.summary["weights_sha256"]}
+    assert [run.summary["nodes"] for run in (one, *others)] == [1, 3, 3]
+
+
+SHORT = {
+    "data__chunk": 200,
+    "training__batch_size": 50,
+    "training__epochs": 2,
+    "schedule__chapters": 3,
+    "schedule__staleness": 1,
+}
+"""Of few steps, whose negatives still read what came before."""
+
+CLASSIFIER = {"network__objective": "classifier"}
+BY_GOODNESS = {"network__negatives": "adaptive", "network__classifier": "goodness"}
+BY_HEAD = {"network__objective": "symba", "network__negatives": "adaptive"}
+KINDS = {"classifier": CLASSIFIER, "adaptive by goodness": BY_GOODNESS, "symba adaptive by the head": BY_HEAD}
+SCHEDULED = {name: {"schedule__name": name} for name in SCHEDULES} | {
+    "streaming by batch": {"schedule__name": "streaming", "schedule__exchange": "batch"}
+}
+
+
+@pytest.mark.parametrize(
+    ("scheduled", "kind"),
+    [
+        ("sequential", "classifier"),
+        ("single-layer", "classifier"),
+        ("single-layer", "adaptive by goodness"),
+        ("all-layers", "adaptive by goodness"),
+        ("all-layers", "symba adaptive by the head"),
+        ("streaming", "classifier"),
+        ("streaming", "adaptive by goodness"),
+        ("streaming by batch", "symba adaptive by the head"),
+        ("until-still", "classifier"),
+        ("worst-layer", "adaptive by goodness"),
+    ],
+)
+def test_any_number_of_workers_gives_one_digest(scheduled, kind, train, inline_digest):
+    keys = SHORT | KINDS[kind] | SCHEDULED[scheduled]
+    found = {
+        count: train(cluster__workers=count, cluster__units=count, schedule__nodes=nodes, **keys).summary
+        for count, nodes in ((1, 2), (2, 5), (4, 3))
+    }
+    assert {summary["weights_sha256"] for summary in found.values()} == {inline_digest(schedule__nodes=1, **keys)}
+    assert [(summary["workers"], summary["nodes"]) for summary in found.values()] == [(1, 2), (2, 5), (4, 3)]
+
+
+@pytest.mark.parametrize(
+    ("scheduled", "kind"),
+    [
+        ("single-layer", "classifier"),
+        ("streaming by batch", "adaptive by goodness"),
+    ],
+)
+def test_worker_processes_give_that_digest_too(scheduled, kind, train, inline_digest):
+    keys = SHORT | KINDS[kind] | SCHEDULED[scheduled]
+    run = train(cluster__workers=2, cluster__units=2, cluster__processes=True, run__cut_every=1, **keys)
+    assert run.summary["weights_sha256"] == inline_digest(**keys)
+
+
+@pytest.mark.parametrize("scheduled", ["single-layer", "streaming by batch"])
+def test_what_changes_rows_changes_them_alike_everywhere(scheduled, train, inline_digest):
+    keys = SHORT | SCHEDULED[scheduled] | BY_GOODNESS | {"network__candidates": 3, "run__evaluate_every": 1}
+    keys |= {"layer__dropout": 0.25, "data__overlay": "append", "data__validation": 60, "network__layers": [40, 8, 24]}
+    run = train(cluster__workers=2, cluster__units=2, **keys)
+    assert run.summary["weights_sha256"] == inline_digest(**keys)
+    assert run.history["rows"].values.tolist() == [400, 340, 340]
+    looks = run.history["validation_errors_goodness"].values
+    assert looks[-1] == run.summary["validation_errors"]
+    assert "test_errors_goodness" not in run.history
+
+
+def test_rows_that_are_sent_and_rows_held_out_among_them(train, monkeypatch):
+    """The rows that are looked at are sent as well, and are those that are held out."""
+    from ffdask import run as run_module
+
+    keys = SHORT | CLASSIFIER | {"schedule__name": "single-layer", "data__validation": 60, "run__evaluate_every": 1}
+    expected = train(**keys)
+    monkeypatch.setattr(run_module.Cluster, "on_each_worker", lambda self, *_: {s.name: None for s in self.slots})
+    sent = train(cluster__workers=2, cluster__units=2, **keys)
+    assert sent.summary["weights_sha256"] == expected.summary["weights_sha256"]
+    for name in ("last-head", "all-heads"):
+        looks = [run.history[f"validation_errors_{name}"].values.tolist() for run in (expected, sent)]
+        assert looks[0] == looks[1]
 
 
 def test_the_schedulers_cuts_change_nothing(train):
@@ -85,7 +171,7 @@ def test_workers_that_others_started(train, tmp_path, inline_digest):
     with outside_cluster(tmp_path) as address:
         for name in ("streaming", "all-layers"):
             run = train(schedule__name=name, cluster__scheduler=address, cluster__workers=2)
-            assert run.summary["weights_sha256"] == inline_digest(name)
+            assert run.summary["weights_sha256"] == inline_digest(schedule__name=name)
             assert (run.summary["workers"], run.summary["threads"]) == (2, 4)
 
 
@@ -96,11 +182,12 @@ def test_workers_that_others_started(train, tmp_path, inline_digest):
     batch=st.integers(10, 60),
     epochs=st.integers(1, 2),
     staleness=st.integers(0, 3),
-    negatives=st.sampled_from(["random", "sampled"]),
-    name=st.sampled_from(["sequential", "all-layers", "streaming"]),
+    triple=st.sampled_from([(name, *pair) for name, parts in ALLOWED.items() for pair in itertools.product(*parts)]),
+    name=st.sampled_from(["sequential", "single-layer", "all-layers", "streaming"]),
     workers=st.integers(1, 3),
 )
-def test_small_configurations(train, layers, chunk, batch, epochs, staleness, negatives, name, workers):
+def test_small_configurations(train, layers, chunk, batch, epochs, staleness, triple, name, workers):
+    objective, negatives, classifier = triple
     keys = {
         "network__layers": layers,
         "data__chunk": chunk,
@@ -108,7 +195,9 @@ def test_small_configurations(train, layers, chunk, batch, epochs, staleness, ne
         "training__epochs": epochs,
         "schedule__chapters": epochs,
         "schedule__staleness": staleness,
+        "network__objective": objective,
         "network__negatives": negatives,
+        "network__classifier": classifier,
         "schedule__name": name,
     }
     digests = {

@@ -73,6 +73,7 @@ def test_configuration_is_there_before_the_first_step(train, tmp_path):
     assert looker.ended == 1
 
 
+@pytest.mark.slow
 def test_stages_of_different_layers_overlap(train, tmp_path):
     """On two workers that somebody else started; asserted on recorded times."""
     recorder = Recorder()
@@ -141,6 +142,7 @@ def test_workers_resources_are_used_where_given(train, tmp_path):
         assert train(cluster__scheduler=address).summary["threads"] == 2
 
 
+@pytest.mark.slow
 def test_rows_that_no_worker_can_read_are_sent(train, tmp_path, tiny, monkeypatch):
     """Workers in other folders, with other caches, and data that only the client sees."""
     from ffdask import run as run_module
@@ -207,6 +209,7 @@ def test_performance_report(train, tmp_path):
 @pytest.mark.parametrize("layout", [[], ["--processes", "--workers", "2"]])
 def test_ctrl_c_ends_the_run_with_one_line(tiny, tmp_path, layout):
     """A signal to the whole process group, as a terminal sends it."""
+    import functools
     import os
     import signal
     import subprocess
@@ -215,9 +218,15 @@ def test_ctrl_c_ends_the_run_with_one_line(tiny, tmp_path, layout):
     long = ["--layers", "16,16", "--epochs", "100000", "--chunk", "100", "--batch-size", "20", "--dataset", tiny.path]
     pipe = subprocess.PIPE
     call = [sys.executable, "-m", "ffdask.train", *long, *layout]
-    with subprocess.Popen(call, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
+    # Whoever runs the tests in the background has SIGINT ignored, and children inherit that.
+    heeds = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        call, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True, start_new_session=True, preexec_fn=heeds
+    ) as process:
         assert process.stdout.readline().startswith("dashboard")
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert err.splitlines() == ["ffdask: stopped; nothing of this run can be resumed"]
+    (folder,) = (tmp_path / "runs").iterdir()
+    again = f"python -m ffdask.train --resume runs/{folder.name}"
+    assert err.splitlines() == [f"ffdask: stopped; go on from its last checkpoint with: {again}"]

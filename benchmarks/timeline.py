@@ -1,0 +1,90 @@
+"""The ideal timeline that each schedule predicts, against the measured one.
+
+The cost model's rates (products, the optimiser's bytes, the activities' bytes, calls) are fitted to the steps of short
+runs of `sequential`, one for each compute unit at once, so that the units share the memory as they do later. Then list
+scheduling predicts how long each schedule takes, with free transfers and no overhead; the run says how long it took.
+
+python benchmarks/timeline.py --epochs 2 --repeats 3
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from side_by_side import arguments, median, show, train, where
+
+from ffdask import datasets
+from ffdask.cluster import Slot
+from ffdask.config import load
+from ffdask.federation import expected
+from ffdask.resolved import Resolved, resolve
+from ffdask.run import place
+from ffdask.schedules.costs import Rates, cost, fitted
+from ffdask.schedules.ideal import makespan
+from ffdask.schedules.steps import static_steps
+
+SCHEDULES = ("sequential", "single-layer", "all-layers", "federated", "streaming")
+
+
+def resolved_of(keys: dict[str, Any], units: int) -> Resolved:
+    """Return the run that `keys` declare, as its workers would have it."""
+    config = load(None, keys)
+    dataset = datasets.obtain(config.data.dataset)
+    return resolve(config, dataset, units, expected(config, dataset))
+
+
+def flags_of(keys: dict[str, Any]) -> list[str]:
+    """Return the keys as flags of the command line."""
+    return [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
+
+
+def rates_of(keys: dict[str, Any], copies: int) -> Rates:
+    """Return this machine's rates with `copies` threads busy: fitted to as many short runs of `sequential` at once."""
+    short = keys | {"schedule.name": "sequential", "training.epochs": 1, "schedule.chapters": 4}
+    resolved = resolved_of(short, 1)
+    steps = {step.name: step for step in static_steps(resolved.entry.steps, resolved.plan)}
+    records: list[dict[str, Any]] = []
+    flags = [*flags_of(short), "--workers", "1", "--units", "1"]
+    with ThreadPoolExecutor(copies) as pool:
+        list(pool.map(lambda _: train(*flags, records=records), range(copies)))
+    costs = [cost(resolved.job, steps[record["name"]]) for record in records]
+    return fitted(costs, [record["stop"] - record["start"] for record in records])
+
+
+def main() -> None:
+    parser = arguments(__doc__.partition("\n")[0])
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--layers", default="1000,1000,1000")
+    parser.add_argument("--units", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--schedules", nargs="+", default=SCHEDULES, choices=SCHEDULES, metavar="NAME")
+    given = parser.parse_args()
+    keys: dict[str, Any] = {"network.layers": [int(width) for width in given.layers.split(",")]}
+    keys |= {"training.epochs": given.epochs}
+    measured: dict[str, list[float]] = {name: [] for name in given.schedules}
+    predicted: dict[str, list[float]] = {name: [] for name in given.schedules}
+    last: dict[str, Any] = {}
+    for _ in range(given.repeats):
+        # The machine is not the same from one minute to the next: rates and runs alternate.
+        rates = {units: rates_of(keys, units) for units in {1, given.units}}
+        for name in given.schedules:
+            units = 1 if name == "sequential" else given.units
+            own = keys | {"schedule.name": name}
+            resolved = resolved_of(own, units)
+            ahead = place(resolved, [Slot("", "worker0", units)], rates[units])[1]
+            predicted[name].append(makespan(ahead.timed))
+            last = train(*flags_of(own), "--workers", "1", "--units", str(units))
+            measured[name].append(last["train_seconds"])
+    rows = []
+    for name in given.schedules:
+        off = median([m / p - 1 for m, p in zip(measured[name], predicted[name], strict=True)])
+        units = 1 if name == "sequential" else given.units
+        rows.append([name, units, median(predicted[name]), median(measured[name]), f"{100 * off:+.1f} %"])
+    title = f"{given.layers}, {given.epochs} epochs, one worker, medians of {given.repeats}"
+    show(title, ["schedule", "units", "predicted, s", "measured, s", "off"], rows, where(last), given.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""The colours of steps, the same in every picture: a layer's own, a paler shade for its pushes."""
+
+from __future__ import annotations
+
+COLOURS = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377", "#44bb99", "#ffaabb")
+"""Of the layers, in turn; the head and the rest have greys of their own."""
+
+OTHERS = {
+    "head": ("head", "#222222"),
+    "push_head": ("head push", "#888888"),
+    "negatives": ("negatives", "#dd8800"),
+    "evaluate": ("evaluation", "#bbbbbb"),
+}
+"""Kinds that are no layer's: name and colour."""
+
+
+def look(kind: str, layer: int) -> tuple[str, str]:
+    """Return a step's name in a legend and its colour; a kind unheard of has its own name, in grey."""
+    if layer and kind not in OTHERS:
+        colour = COLOURS[(layer - 1) % len(COLOURS)]
+        return f"layer {layer} {kind}", colour if kind == "train" else _paler(colour)
+    return OTHERS.get(kind, (kind.replace("_", " "), "#bbbbbb"))
+
+
+def ink(colour: str) -> str:
+    """Return black or white, whichever can be read on `colour`."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#ffffff"
+
+
+def _paler(colour: str, by: float = 0.5) -> str:
+    return "#" + "".join(f"{round(255 - by * (255 - int(colour[i : i + 2], 16))):02x}" for i in (1, 3, 5))

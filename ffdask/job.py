@@ -1,0 +1,170 @@
+"""What every step of a run takes beside its inputs: the job, small and the same for all, and the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ffdask.calendar import Calendar, Rows, kept_rows
+from ffdask.errors import RunFailed
+from ffdask.head import HeadRecipe, HeadState, initial_head
+from ffdask.labels import Overlay
+from ffdask.layer import LayerRecipe, LayerState, Optimizer, initial_state
+from ffdask.negatives import NEGATIVES, Kind
+from ffdask.objectives import OBJECTIVES, Objective, Paired, Scored
+from ffdask.shards import ShardedCalendar
+
+Images = NDArray[Any]
+Labels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is computed, in a few numbers and names.
+
+    Attributes
+    ----------
+    fan_in : int
+        Inputs of layer one, a label's own places among them.
+    widths : tuple of int
+        Of the layers.
+    classes : int
+    calendar : Calendar
+    layer, optimizer, head : LayerRecipe, Optimizer, HeadRecipe
+    objective, negatives : str or Objective, str or Kind
+        By name, or one of the user's own.
+    overlay : str
+        Where labels go.
+    candidates : int
+        Labels that adaptive negatives by goodness try.
+    shift : int
+        Pixels by which images are shifted at random.
+    kernels : str
+    """
+
+    fan_in: int
+    widths: tuple[int, ...]
+    classes: int
+    calendar: Calendar
+    layer: LayerRecipe
+    optimizer: Optimizer
+    head: HeadRecipe
+    objective: str | Objective = "goodness"
+    negatives: str | Kind = "sampled"
+    overlay: Overlay = "replace"
+    candidates: int = 0
+    shift: int = 0
+    kernels: str = "numpy"
+
+    @property
+    def objective_of(self) -> Objective:
+        """Return the objective itself."""
+        return OBJECTIVES[self.objective] if isinstance(self.objective, str) else self.objective
+
+    @property
+    def kind_of_negatives(self) -> Kind:
+        """Return the kind of negatives itself."""
+        return NEGATIVES[self.negatives] if isinstance(self.negatives, str) else self.negatives
+
+    @property
+    def copies(self) -> int:
+        """Return how many rows a sample has in training: a positive and a negative one, or one."""
+        return 2 if isinstance(self.objective_of, Paired) else 1
+
+    @property
+    def tried(self) -> int:
+        """Return how many wrong labels adaptive negatives by goodness try."""
+        return min(self.candidates or self.classes - 1, self.classes - 1)
+
+    def initial_layer(self, layer: int) -> LayerState:
+        """Return layer number `layer`'s state before any step."""
+        fan_in, width = (self.fan_in, *self.widths)[layer - 1], self.widths[layer - 1]
+        classes = self.classes if isinstance(self.objective_of, Scored) else 0
+        return initial_state(self.calendar.seed, layer, fan_in, width, self.optimizer, classes=classes)
+
+    def initial_head(self) -> HeadState:
+        """Return the head before any step."""
+        return initial_head(self.widths, self.classes)
+
+
+class Data:
+    """The data as a step reads it: the training rows of a chunk, in dealt order, and those that are looked at.
+
+    Parameters
+    ----------
+    chunk : callable
+        ``chunk(number) -> (images (n, ...), labels (n,) uint8)``.
+    held_out : callable
+        ``held_out() -> (images, labels)``: the validation rows, or the test set where there are none.
+    """
+
+    def __init__(
+        self, chunk: Callable[[int], tuple[Images, Labels]], held_out: Callable[[], tuple[Images, Labels]]
+    ) -> None:
+        self.chunk, self.held_out = chunk, held_out
+
+    @classmethod
+    def of(cls, calendar: Calendar, train: tuple[Images, Labels], test: Callable[[], tuple[Images, Labels]]) -> Data:
+        """Return the data of a training set in memory, dealt by `calendar`."""
+        images, labels = train
+        members = _members(calendar, labels) if isinstance(calendar, ShardedCalendar) else None
+
+        def chunk(number: int) -> tuple[Images, Labels]:
+            rows = calendar.deal()[number]
+            if members is not None and isinstance(calendar, ShardedCalendar):
+                rows = members[calendar.shard_of(number)][rows]
+            return images[rows], labels[rows]
+
+        def held_out() -> tuple[Images, Labels]:
+            rows = calendar.held_out()
+            return (images[rows], labels[rows]) if len(rows) else test()
+
+        return cls(chunk, held_out)
+
+    @classmethod
+    def of_node(cls, calendar: ShardedCalendar, node: int, data: Data) -> Data:
+        """Return `data` as a federated node may read it: its own shard's chunks only.
+
+        Raises
+        ------
+        RunFailed
+            From reading another node's chunk.
+        """
+
+        def chunk(number: int) -> tuple[Images, Labels]:
+            if calendar.shard_of(number) != node:
+                raise RunFailed(f"node {node} was to read a chunk of node {calendar.shard_of(number)}'s shard")
+            return data.chunk(number)
+
+        return cls(chunk, data.held_out)
+
+    @classmethod
+    def held(
+        cls, calendar: ShardedCalendar, train: tuple[Images, Labels], test: Callable[[], tuple[Images, Labels]]
+    ) -> Data:
+        """Return the data of a node that has a store of its own, with `train` in it."""
+        images, labels = train
+
+        def chunk(number: int) -> tuple[Images, Labels]:
+            rows = calendar.deal()[number]
+            return images[rows], labels[rows]
+
+        return cls(chunk, test)
+
+
+def _members(calendar: ShardedCalendar, labels: Labels) -> list[Rows]:
+    """Return each node's rows of the data set from which the shards are dealt; worked out once in a process."""
+    key = (calendar.origin, calendar.rows, calendar.validation, id(labels))
+    if key not in _known_members:
+        _known_members.clear()
+        rows = kept_rows(len(labels), calendar.held_out())
+        # The labels too: as long as they are kept, nothing else has their id.
+        _known_members[key] = (labels, calendar.origin.deal(rows, labels[rows]))
+    return _known_members[key][1]
+
+
+_known_members: dict[tuple[Any, ...], tuple[Labels, list[Rows]]] = {}

@@ -1,0 +1,89 @@
+"""A run that was stopped goes on: from its last checkpoint, as it was configured, to the same bits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ffdask import checkpoints
+from ffdask.checkpoints import Checkpoint
+from ffdask.config import Config, load
+from ffdask.errors import BadInput
+from ffdask.store import RunFolder, open_unfinished
+
+Say = Callable[[str], None]
+
+SAME = (
+    "layers",
+    "objective",
+    "negatives",
+    "classifier",
+    "schedule",
+    "own",
+    "shards",
+    "shard_sha256",
+    "epochs",
+    "chapters",
+    "chunk",
+    "staleness",
+    "seed",
+)
+"""What must not differ between a run and its resumption, beside the data."""
+
+
+def stopped_run(path: str | Path, keys: Mapping[str, Any]) -> Config:
+    """Return the configuration of a run that was stopped, to be given to `fit` with ``resume=path``.
+
+    Parameters
+    ----------
+    path : path
+        The run's folder.
+    keys : mapping
+        ``table.key`` -> value, of the tables ``cluster`` and ``run`` only: whatever else is the run's own.
+
+    Raises
+    ------
+    BadInput
+        If there is no such run, it has ended, or another key is given.
+    """
+    tables, _ = open_unfinished(path)
+    own = [
+        key for key in keys if key.partition(".")[0] not in ("cluster", "run") or key in ("run.out", "run.overwrite")
+    ]
+    if own:
+        raise BadInput(
+            f"--resume: given {', '.join(own)} too; a run goes on as it was configured: give flags of the cluster and "
+            "of what is said only, or start another run"
+        )
+    recorded = {f"{table}.{key}": value for table, part in tables.items() for key, value in part.items()}
+    return load(None, recorded | {"run.out": str(path)} | dict(keys))
+
+
+def go_on(path: Path, record: Mapping[str, Any], say: Say) -> tuple[RunFolder, Checkpoint | None]:
+    """Return a stopped run's folder and its newest checkpoint, if what it computes is still the same."""
+    _, before = open_unfinished(path)
+    # By way of JSON, as the one before was.
+    now = json.loads(json.dumps(record))
+    different = [key for key in SAME if before.get(key) != now.get(key)]
+    if before["dataset"]["sha256"] != now["dataset"]["sha256"]:
+        raise BadInput("--resume: the data are not what the run began with; start another run")
+    if different:
+        raise BadInput(
+            f"--resume: {', '.join(f'{key} was {before.get(key)!r} and is {now.get(key)!r}' for key in different)}; "
+            "start another run"
+        )
+    if before["fingerprint"] != now["fingerprint"]:
+        say("the same bits are not promised: this machine, or what is installed on it, is not what the run began with")
+    folder = RunFolder(path)
+    checkpoint = checkpoints.read(folder.checkpoints, say)
+    say(f"going on after round {checkpoint.round}" if checkpoint else "no checkpoint was written: from the start")
+    return folder, checkpoint
+
+
+def how_to_go_on(path: Path, checkpoints_are_written: bool) -> str:
+    """Return what to tell whoever stopped a run, or whose run failed."""
+    if not checkpoints_are_written:
+        return "this run writes no checkpoints, so it cannot be resumed"
+    return f"go on from its last checkpoint with: python -m ffdask.train --resume {path}"

@@ -1,0 +1,152 @@
+"""A run that was stopped goes on to the bits of one that was not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from ffdask import checkpoints
+from ffdask.errors import BadInput
+from ffdask.resume import stopped_run
+from ffdask.run import fit
+
+RUNS = [
+    {"schedule__name": "streaming"},
+    {"schedule__name": "streaming", "schedule__exchange": "batch"},
+    {"schedule__name": "all-layers", "schedule__nodes": 3, "network__negatives": "adaptive"},
+    {"schedule__name": "single-layer", "network__negatives": "adaptive", "network__classifier": "goodness"},
+    {"schedule__name": "sequential", "network__objective": "classifier", "layer__dropout": 0.2},
+    {"schedule__name": "until-still"},
+    {"schedule__name": "worst-layer"},
+    {"schedule__name": "federated", "network__negatives": "random", "schedule__chapters": 8},
+]
+
+
+class Stopped(Exception):
+    """Raised by a watcher's neighbour to stop a run."""
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Make the process stop after so many checkpoints, right behind the last one's manifest."""
+    write, count = checkpoints.write, [0]
+
+    def install(most):
+        count[0] = 0
+
+        def counted(folder, checkpoint):
+            write(folder, checkpoint)
+            count[0] += 1
+            if count[0] == most:
+                raise Stopped
+
+        monkeypatch.setattr(checkpoints, "write", counted)
+
+    yield install
+    monkeypatch.setattr(checkpoints, "write", write)
+
+
+def halted(train, stop_after, tmp_path, most, **changed):
+    """Return the folder of a run that was stopped after `most` checkpoints."""
+    out = tmp_path / "halted"
+    stop_after(most)
+    with pytest.raises(Stopped) as caught:
+        train(run__out=str(out), run__checkpoint_every=1, **changed)
+    assert any("--resume" in note for note in caught.value.__notes__)
+    stop_after(-1)
+    return out
+
+
+def resumed(folder, **keys):
+    said = []
+    run = fit(stopped_run(folder, keys), resume=folder, say=said.append)
+    return run, said
+
+
+@pytest.mark.parametrize("changed", RUNS, ids=lambda changed: "-".join(map(str, changed.values())))
+def test_a_resumed_run_has_the_bits_of_an_undisturbed_one(train, stop_after, tmp_path, changed):
+    whole = train(**changed)
+    out = halted(train, stop_after, tmp_path, 2, **changed)
+    run, said = resumed(out)
+    assert run.summary["weights_sha256"] == whole.summary["weights_sha256"]
+    assert run.summary["test_errors"] == whole.summary["test_errors"]
+    assert run.summary["steps"] == whole.summary["steps"]
+    assert any("going on after round" in line for line in said)
+    sessions = {json.loads(line)["session"] for line in (out / "records.jsonl").read_text().splitlines()}
+    assert sessions == {0, 1}
+
+
+def test_on_another_number_of_workers_and_twice(train, stop_after, tmp_path):
+    whole = train()
+    out = halted(train, stop_after, tmp_path, 1)
+    stop_after(2)
+    with pytest.raises(Stopped):
+        resumed(out, **{"cluster.workers": 2})
+    stop_after(-1)
+    run, _ = resumed(out, **{"cluster.workers": 3, "cluster.units": 3})
+    assert run.summary["weights_sha256"] == whole.summary["weights_sha256"]
+
+
+def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(train, stop_after, tmp_path):
+    whole = train()
+    out = halted(train, stop_after, tmp_path, 3)
+    newest = sorted((out / "checkpoints").glob("*.zarr.zip"))[-1]
+    damaged = bytearray(newest.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    newest.write_bytes(damaged)
+    run, said = resumed(out)
+    assert any("damaged" in line for line in said)
+    assert run.summary["weights_sha256"] == whole.summary["weights_sha256"]
+
+
+def test_without_a_checkpoint_it_starts_again(train, stop_after, tmp_path):
+    whole = train()
+    out = halted(train, stop_after, tmp_path, 1)
+    shutil.rmtree(out / "checkpoints")
+    run, said = resumed(out)
+    assert "no checkpoint was written: from the start" in said
+    assert run.summary["weights_sha256"] == whole.summary["weights_sha256"]
+
+
+def test_only_the_last_two_are_kept(train, stop_after, tmp_path):
+    out = halted(train, stop_after, tmp_path, 4)
+    assert len(list((out / "checkpoints").glob("*.json"))) == 2
+    assert len(list((out / "checkpoints").iterdir())) == 6
+
+
+@pytest.mark.parametrize("keys", [{"training.epochs": 9}, {"run.out": "elsewhere"}])
+def test_another_configuration_is_refused(train, stop_after, tmp_path, keys):
+    out = halted(train, stop_after, tmp_path, 1)
+    with pytest.raises(BadInput, match="goes on as it was configured"):
+        stopped_run(out, keys)
+
+
+def test_other_data_are_refused(train, stop_after, tmp_path):
+    out = halted(train, stop_after, tmp_path, 1)
+    attributes = out / "run.zarr" / "zarr.json"
+    recorded = json.loads(attributes.read_text())
+    recorded["attributes"]["resolved"]["dataset"]["sha256"] = "0" * 64
+    attributes.write_text(json.dumps(recorded))
+    with pytest.raises(BadInput, match="data are not what the run began with"):
+        resumed(out)
+
+
+def test_a_run_that_has_ended_is_refused(train):
+    run = train()
+    with pytest.raises(BadInput, match="has ended"):
+        stopped_run(run.path, {})
+
+
+def test_a_full_disk_ends_nothing(train, monkeypatch):
+    whole = train()
+
+    def full(folder, checkpoint):
+        raise OSError(28, "No space left on device")
+
+    said = []
+    monkeypatch.setattr(checkpoints, "write", full)
+    run = train(say=said.append, run__checkpoint_every=1)
+    assert run.summary["weights_sha256"] == whole.summary["weights_sha256"]
+    assert any("No space left" in line for line in said)
