@@ -72,9 +72,13 @@ class _Notes:
         self.tasks.append(task)
         return task
 
-    def gather(self, tasks: Iterable[Task]) -> list[_Gathered]:
+
+class _Noted(Graph):
+    """A graph whose client notes: what it gathers remembers which task would have given it."""
+
+    def gather(self, futures: list[Any]) -> list[Any]:
         """Return outcomes that remember whose they are."""
-        return [_Gathered(task) for task in tasks]
+        return [_Gathered(task) for task in futures]
 
 
 def tasks_of(forecast: Forecast, steps: Iterable[Step]) -> list[Task]:
@@ -85,7 +89,7 @@ def tasks_of(forecast: Forecast, steps: Iterable[Step]) -> list[Task]:
     """
     resolved, notes = forecast.resolved, _Notes()
     workers = [Slot("", f"worker{index}", units) for index, units in enumerate(forecast.units)]
-    graph = Graph(
+    graph = _Noted(
         notes,
         RUN,
         resolved.job,

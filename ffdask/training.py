@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,12 +17,6 @@ from ffdask.schedules.ledger import Ledger
 from ffdask.schedules.steps import Await, Checker, Need, Schedule, Step
 
 Record = dict[str, Any]
-
-LOOK_SECONDS = 2.0
-"""Silence after which the workers are looked for, and between two looks."""
-
-LOST_SECONDS = 30.0
-"""How long a worker may be gone: a nanny brings one back within a few seconds."""
 
 
 @dataclass
@@ -128,20 +121,11 @@ class Training:
 
     def _next(self, finished: Any) -> tuple[Future, Any]:
         """Return the next future that has finished; look for lost workers while there is none."""
-        looked, lost_since = time.monotonic(), None
+        self.graph.watch.begin()
         while finished.queue.empty():
             with finished.thread_condition:
                 finished.thread_condition.wait(0.1)
-            now = time.monotonic()
-            if now - looked < LOOK_SECONDS:
-                continue
-            lost, looked = self.graph.lost_workers(), now
-            lost_since = (lost_since or now) if lost else None
-            if lost_since and now - lost_since > LOST_SECONDS:
-                raise RunFailed(
-                    f"worker {', '.join(lost)} is gone, and has not come back with its resource within "
-                    f"{LOST_SECONDS:g} s; the nodes placed on it cannot go on: start the run again"
-                )
+            self.graph.watch.look()
         following: tuple[Future, Any] = next(finished)
         return following
 

@@ -10,7 +10,8 @@ import psutil
 import pytest
 from distributed import Client, LocalCluster
 
-from ffdask import training, work
+from ffdask import lost, work
+from ffdask.cluster import _slot
 from ffdask.errors import RunFailed
 from tests.system.conftest import outside_cluster
 
@@ -50,7 +51,7 @@ def test_an_embedded_worker_that_is_killed_changes_no_bit(train):
 
 
 def test_a_given_worker_that_is_lost_ends_the_run_with_a_message(train, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "LOST_SECONDS", 3.0)
+    monkeypatch.setattr(lost, "LOST_SECONDS", 3.0)
     with outside_cluster(tmp_path, extra=["--no-nanny"]) as address, Client(address, set_as_default=False) as client:
 
         class KillGiven(Killer):
@@ -58,8 +59,24 @@ def test_a_given_worker_that_is_lost_ends_the_run_with_a_message(train, tmp_path
                 self.killed = list(client.run(os.getpid).values())[:1]
                 os.kill(self.killed[0], signal.SIGKILL)
 
-        with pytest.raises(RunFailed, match=r"(worker .* is gone|was lost before it was read|cancelled)"):
+        with pytest.raises(RunFailed, match=r"(worker .* gone, and not back|was lost before it was read|cancelled)"):
             train(watchers=[KillGiven(after=20)], cluster__scheduler=address, cluster__workers=2)
+
+
+def test_a_value_whose_worker_is_gone_is_not_waited_for_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(lost, "LOST_SECONDS", 3.0)
+    with outside_cluster(tmp_path, extra=["--no-nanny"]) as address, Client(address, set_as_default=False) as client:
+        client.wait_for_workers(2)
+        known = client.scheduler_info(n_workers=-1)["workers"]
+        slots = [_slot(client, worker, info) for worker, info in sorted(known.items())]
+        here, there = (client.submit(bytes, 1000, pure=False, resources={slot.resource: 0}) for slot in slots)
+        watch = lost.Watch(client, slots, ["/rows/of/0", "/rows/of/1"])
+        assert watch.gather([here, there]) == [bytes(1000)] * 2
+        pids = client.run(os.getpid)
+        os.kill(pids[slots[1].address], signal.SIGKILL)
+        assert watch.gather([here]) == [bytes(1000)]
+        with pytest.raises(RunFailed, match=rf"worker {slots[1].name} \(node 1, with the rows of /rows/of/1\): gone, "):
+            watch.gather([here, there])
 
 
 @pytest.mark.parametrize("fails", [False, True])
