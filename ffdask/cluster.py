@@ -61,14 +61,14 @@ class OneThread(WorkerPlugin):
         machine.let_go()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Cluster:
     """A client and the workers that the run uses.
 
     Attributes
     ----------
     client : distributed.Client
-    slots : tuple of Slot
+    slots : list of Slot
     embedded : bool
         Whether the cluster is the run's own.
     threads : bool
@@ -78,7 +78,7 @@ class Cluster:
     """
 
     client: Client
-    slots: tuple[Slot, ...]
+    slots: list[Slot]
     embedded: bool
     threads: bool
     fingerprints: dict[str, dict[str, str]]
@@ -102,6 +102,32 @@ class Cluster:
         """
         futures = [self.client.submit(function, *args, resources={slot.resource: 0}, pure=False) for slot in self.slots]
         return dict(zip([slot.name for slot in self.slots], self.client.gather(futures), strict=True))
+
+    def take_in(self, table: ClusterTable, say: Say) -> None:
+        """Take in the workers that have joined since, unless so many were asked for and no more.
+
+        Raises
+        ------
+        BadInput
+            As `open_cluster`.
+        """
+        if table.workers:
+            return
+        names = {slot.name for slot in self.slots}
+        known = self.client.scheduler_info(n_workers=-1)["workers"]
+        self._take({address: info for address, info in known.items() if str(info["name"]) not in names}, table, say)
+
+    def _take(self, workers: dict[str, dict[str, Any]], table: ClusterTable, say: Say) -> None:
+        if not workers:
+            return
+        if not self.embedded:
+            _check_versions(self.client, workers)
+        found = [_slot(self.client, address, info) for address, info in workers.items()]
+        prints = self.client.run(machine.fingerprint, workers=list(workers))
+        fingerprints = {slot.name: prints[slot.address] for slot in found}
+        _check_bits(fingerprints, table.strict_bits, say)
+        self.slots += found
+        self.fingerprints |= fingerprints
 
     def memory_limit(self) -> tuple[int, int]:
         """Return (bytes that the smallest worker process may take, workers in one process)."""
@@ -167,16 +193,12 @@ def open_cluster(table: ClusterTable, run: str, say: Say, client: Client | None 
         workers = _wait_for_workers(client, table, say, embedded)
         if not embedded:
             _check_versions(client, workers)
-        slots = tuple(_slot(client, address, info) for address, info in workers.items())
         plugin = OneThread(run)
         client.register_plugin(plugin)
         stack.callback(_unregister, client, plugin.name)
-        addresses = [slot.address for slot in slots]
-        prints = client.run(machine.fingerprint, workers=addresses)
-        fingerprints = {slot.name: prints[slot.address] for slot in slots}
-        _check_bits(fingerprints, table.strict_bits, say)
-        threads = embedded and not table.processes
-        yield Cluster(client, slots, embedded, threads, fingerprints)
+        cluster = Cluster(client, [], embedded, threads=embedded and not table.processes, fingerprints={})
+        cluster._take(workers, table, say)
+        yield cluster
 
 
 def _unregister(client: Client, name: str) -> None:

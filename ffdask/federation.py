@@ -34,7 +34,7 @@ def expected(config: Config, dataset: Dataset) -> Federation | None:
     if shards is None:
         return None
     if shards.held:
-        return _held(shards, dataset, [_shard_at(shards.path(node)) for node in range(shards.nodes)])
+        return _held(shards, dataset, [_shard_at(shards.path(node), False) for node in range(shards.nodes)])
     if not dataset.path or not Path(dataset.path).exists():
         # Sizes that a Dirichlet deal will have are not known before the labels are: even ones stand in.
         return roughly(config, dataset)
@@ -50,8 +50,17 @@ def roughly(config: Config, dataset: Dataset) -> Federation | None:
     return Federation(shards, tuple(rows // shards.nodes + (n < rows % shards.nodes) for n in range(shards.nodes)))
 
 
-def federate(config: Config, dataset: Dataset, cluster: Cluster, say: Say) -> Federation | None:
-    """Return the federation as the cluster's workers have it.
+def federate(config: Config, dataset: Dataset, cluster: Cluster, say: Say, writes: bool = True) -> Federation | None:
+    """Return the federation as the cluster's workers have it; those that join while a shard is waited for count.
+
+    Parameters
+    ----------
+    config : Config
+    dataset : Dataset
+    cluster : Cluster
+    say : callable
+    writes : bool
+        Whether a worker may put the store of a shard that is in another format into its cache.
 
     Raises
     ------
@@ -62,9 +71,9 @@ def federate(config: Config, dataset: Dataset, cluster: Cluster, say: Say) -> Fe
     shards = shards_of(config)
     if shards is None:
         return None
-    deadline = time.monotonic() + (0 if cluster.embedded else config.cluster.wait)
+    waited, deadline = False, time.monotonic() + (0 if cluster.embedded else config.cluster.wait)
     while True:
-        found = _federation(shards, config, dataset, cluster)
+        found = _federation(shards, config, dataset, cluster, writes)
         alone = [node for node, readers in enumerate(found.readers or ()) if not readers]
         if not alone:
             return found
@@ -74,17 +83,23 @@ def federate(config: Config, dataset: Dataset, cluster: Cluster, say: Say) -> Fe
                 f"data.shards (--shards): no worker can read the shard of node {', '.join(map(str, alone))} ({where}); "
                 "start a worker where it is, or give a path that one can read"
             )
-        say(f"no worker can read the shard of node {', '.join(map(str, alone))} yet; waiting")
+        if not waited:
+            say(
+                f"waiting up to {config.cluster.wait:g} s for a worker that can read the shard of node "
+                f"{', '.join(map(str, alone))}"
+            )
+            waited = True
         time.sleep(LOOK_SECONDS)
+        cluster.take_in(config.cluster, say)
 
 
-def _federation(shards: Shards, config: Config, dataset: Dataset, cluster: Cluster) -> Federation:
+def _federation(shards: Shards, config: Config, dataset: Dataset, cluster: Cluster, writes: bool) -> Federation:
     if not shards.held:
         here = cluster.on_each_worker(datasets.locate, dataset)
         anywhere = frozenset(name for name, path in here.items() if path is not None)
         return Federation(shards, _dealt(shards, config, dataset).rows, (), (anywhere,) * shards.nodes)
     paths = [shards.path(node) for node in range(shards.nodes)]
-    found = cluster.on_each_worker(_shards_at, paths)
+    found = cluster.on_each_worker(_shards_at, paths, writes)
     readers = [frozenset(name for name, each in found.items() if each[node]) for node in range(shards.nodes)]
     if not all(readers):
         return Federation(shards, (), (), tuple(readers))
@@ -99,14 +114,14 @@ def _federation(shards: Shards, config: Config, dataset: Dataset, cluster: Clust
     return Federation(shards, held.rows, held.sha256, tuple(readers))
 
 
-def _shards_at(paths: Sequence[str]) -> list[Dataset | None]:
+def _shards_at(paths: Sequence[str], writes: bool) -> list[Dataset | None]:
     """Return what stands at each path on this worker: sizes and a digest, no row of it."""
-    return [_shard_at(path) for path in paths]
+    return [_shard_at(path, writes) for path in paths]
 
 
-def _shard_at(path: str) -> Dataset | None:
+def _shard_at(path: str, writes: bool) -> Dataset | None:
     try:
-        return datasets.obtain(path)
+        return datasets.obtain(path) if writes else datasets.describe(path)
     except BadInput:
         return None
 

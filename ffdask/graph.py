@@ -105,7 +105,10 @@ class Graph:
         with contextlib.suppress(Exception):
             self.client.cancel(futures, force=True)
             if self.plan.sharded:
-                self.client.run(drop, f"{self.run}-", workers=[slot.address for slot in self.slots], on_error="ignore")
+                # By name: a worker that came back has another address, and one that is gone has nothing to forget.
+                names, known = {slot.name for slot in self.slots}, self.client.scheduler_info(n_workers=-1)["workers"]
+                here = [address for address, info in known.items() if str(info["name"]) in names]
+                self.client.run(drop, f"{self.run}-", workers=here, on_error="ignore")
 
     def _cuts(self, step: Step) -> tuple[str, ...]:
         """Return the pieces of a step, the next to be submitted, behind which the graph is cut.
@@ -169,7 +172,7 @@ class Graph:
         if placed.slot == slot:
             return placed.outcome
         if self.plan.sharded and need.piece != "state":
-            # What is kept could not be sent either, but Dask would try again for ever.
+            # Its name alone would be sent, and the step fail there.
             raise RunFailed(f"{need.piece} of {need.step} stays on its node, and a step on {slot.name} needs it")
         return self.picked(placed, need.piece)
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from ffdask import datasets, machine
 from ffdask.datasets import Dataset
-from ffdask.errors import RunFailed, told
+from ffdask.errors import BadInput, RunFailed, told
 from ffdask.job import Data, Images, Job, Labels
 from ffdask.schedules.steps import Step
 from ffdask.shards import ShardedCalendar
-from ffdask.stay import Kept
+from ffdask.stay import Away, Kept
 from ffdask.work import Outcome, perform
 
 _log = logging.getLogger(__name__)
@@ -57,17 +57,27 @@ def run_step(
     if threads != 1:
         raise RunFailed(f"step {step.name}: BLAS has {threads} threads on worker {worker}; something set them anew")
     inputs = {role: outcomes[role][piece] for role, piece in pieces.items()}
-    inputs = {role: value.value if isinstance(value, Kept) else value for role, value in inputs.items()}
+    inputs = {role: value.value if isinstance(value, Kept | Away) else value for role, value in inputs.items()}
     data = _sent(chunks) if chunks is not None else _read(job, dataset, step.node)
+    sharded = isinstance(job.calendar, ShardedCalendar)
     started, clock = time.time(), time.perf_counter()
+    failure = ""
     try:
         # A loss that is no longer finite is noticed in the record, and ends the run with a message.
         with np.errstate(all="ignore"):
             outcome = perform(job, step, inputs, data)
     except Exception as error:
         # Named here: the steps that wait for this one fail with the same exception, and may be heard of first.
-        raise RunFailed(f"step {step.name} failed on worker {worker}: {told(error)}") from error
-    if isinstance(job.calendar, ShardedCalendar):
+        failure = f"step {step.name} failed on worker {worker}: "
+        if not sharded:
+            raise RunFailed(failure + told(error)) from error
+        # A message may quote rows: it stays here, as they do.
+        failure += f"{type(error).__name__}; its message stays on the node: see the worker's log"
+        _log.exception("step %s failed", step.name)
+    if failure:
+        # Outside the handler, where the exception that came first would go along.
+        raise RunFailed(failure)
+    if sharded:
         outcome = {piece: _stays(step, piece, value) for piece, value in outcome.items()}
     outcome["record"] = {
         "name": step.name,
@@ -94,7 +104,7 @@ def _read(job: Job, dataset: Dataset, node: int) -> Data:
     """Return the data as this worker reads it: its own copy of the same store, once per process."""
     calendar = job.calendar
     if isinstance(calendar, ShardedCalendar) and calendar.origin.held:
-        path = _obtained(calendar.origin.path(node))
+        path = _obtained(calendar.origin.path(node), calendar.sha256[node])
         held = Data.held(calendar, datasets.load(path, "train"), lambda: datasets.load(_located(dataset), "test"))
         return Data.of_node(calendar, node, held)
     path = _located(dataset)
@@ -103,8 +113,14 @@ def _read(job: Job, dataset: Dataset, node: int) -> Data:
 
 
 @lru_cache(maxsize=64)
-def _obtained(path: str) -> str:
-    return datasets.obtain(path).path
+def _obtained(path: str, sha256: str) -> str:
+    try:
+        found = datasets.obtain(path)
+    except BadInput as error:
+        raise RunFailed(f"shard {path}: this worker could read it when the run began, and now cannot") from error
+    if found.sha256 != sha256 or datasets.locate(found) is None:
+        raise RunFailed(f"shard {path}: it held other rows when the run began; put them back, or start again")
+    return found.path
 
 
 @lru_cache(maxsize=8)

@@ -131,6 +131,7 @@ def _sharded(config: Config, federation: Federation) -> ShardedCalendar:
         validation=config.data.validation,
         shards=rows,
         origin=federation.shards,
+        sha256=federation.sha256,
     )
 
 

@@ -20,7 +20,7 @@ from ffdask.config import Config
 from ffdask.datasets import Dataset
 from ffdask.embedded import default_units, own_memory_limit
 from ffdask.errors import BadInput
-from ffdask.federation import expected, federate, roughly
+from ffdask.federation import expected, federate, roughly, shards_of
 from ffdask.graph import Graph
 from ffdask.history import history
 from ffdask.job import Images, Labels
@@ -40,6 +40,7 @@ from ffdask.plan import (
 from ffdask.resolved import Resolved, resolve
 from ffdask.resume import go_on, how_to_go_on
 from ffdask.schedules.costs import NOMINAL, Rates
+from ffdask.shards import Federation
 from ffdask.store import RunFolder, check_out, open_network, prepare
 from ffdask.summary import figures_of, record_of, test, validate
 from ffdask.training import Training
@@ -202,6 +203,7 @@ def foresee(config: Config, say: Say = _nobody) -> Forecast:
 def _ahead(config: Config, say: Say) -> tuple[Forecast, str, int, int]:
     """Return the forecast, where the data are, a worker process's bytes, and how many workers share a process."""
     dataset, where = _described(config)
+    federation: Federation | None = None
     if config.cluster.scheduler is None:
         units = default_units(config.cluster)
         count = config.cluster.workers or 1
@@ -210,11 +212,15 @@ def _ahead(config: Config, say: Say) -> tuple[Forecast, str, int, int]:
         limit = own_memory_limit(config.cluster)
     else:
         with open_cluster(config.cluster, "dryrun", say) as cluster:
-            slots, (limit, together) = list(cluster.slots), cluster.memory_limit()
+            shards = shards_of(config)
+            if shards is not None and shards.held:
+                federation = federate(config, dataset, cluster, say, writes=False)
+            slots, (limit, together) = cluster.slots, cluster.memory_limit()
             if config.data.dataset not in datasets.KNOWN:
                 # A known name may be fetched by the workers themselves; a plan fetches nothing.
                 _readers(cluster, dataset, say)
-    resolved = resolve(config, dataset, sum(slot.units for slot in slots), expected(config, dataset))
+    federation = federation or expected(config, dataset)
+    resolved = resolve(config, dataset, sum(slot.units for slot in slots), federation)
     return place(resolved, slots)[1], where, limit, together
 
 

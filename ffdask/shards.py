@@ -105,10 +105,13 @@ class ShardedCalendar(Calendar):
         Rows of each node's shard; their sum is `rows`.
     origin : Shards
         Where they come from.
+    sha256 : tuple of str
+        Of each node's own store; empty where shards are dealt.
     """
 
     shards: tuple[int, ...] = ()
     origin: Shards = Shards("iid", 1, 1.0, 0)
+    sha256: tuple[str, ...] = ()
 
     @cached_property
     def _chunks_of(self) -> list[int]:

@@ -1,12 +1,12 @@
 """Values that stay in the process where they were made: a federated node's negatives, probabilities and activities.
 
-Dask moves results as it sees fit: to a reader, off a worker that retires, to the client that asks. What is `Kept`
-nobody can move, since it cannot be pickled; a reader in the same process gets it by reference.
+Dask moves results as it sees fit: to a reader, off a worker that retires, to the client that asks. Of what is `Kept`
+only its name moves: a reader in the same process gets the value, by reference; any other finds that it is `Away`.
 """
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
 from dask.sizeof import sizeof
 
@@ -22,7 +22,7 @@ class Kept:
     ----------
     value : object
     what : str
-        For the message of whoever tries.
+        Its name, for the message of whoever reads it elsewhere.
     """
 
     __slots__ = ("value", "what")
@@ -30,12 +30,35 @@ class Kept:
     def __init__(self, value: Any, what: str) -> None:
         self.value, self.what = value, what
 
-    def __reduce__(self) -> NoReturn:
-        raise RunFailed(f"{self.what} stays on its node: nothing but states and figures may leave it")
+    def __reduce__(self) -> tuple[type[Away], tuple[str]]:
+        # Not an error: Dask would try again for ever, and a worker that retires would never be let go.
+        return Away, (self.what,)
 
     def __sizeof__(self) -> int:
         # Dask asks, to know how full a worker is.
         return sizeof(self.value)
+
+
+class Away:
+    """What is left of a kept value in any other process: its name.
+
+    Parameters
+    ----------
+    what : str
+    """
+
+    __slots__ = ("what",)
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    @property
+    def value(self) -> Any:
+        """Raise RunFailed: the value is not here."""
+        raise RunFailed(f"{self.what} stays on its node: nothing but states and figures may leave it")
+
+    def __reduce__(self) -> tuple[type[Away], tuple[str]]:
+        return Away, (self.what,)
 
 
 def stow(outcome: dict[str, Any], piece: str, name: str) -> bool:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import os
 import pickle
+import struct
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from distributed.protocol import loads
+from distributed.protocol import dumps, loads
 from distributed.protocol.serialize import Serialized
+from distributed.protocol.utils import pack_frames, unpack_frames
+from tornado.iostream import IOStream
 
 from ffdask.head import HeadState
 from ffdask.layer import LayerState
@@ -28,17 +31,54 @@ LARGEST_TEXT = 2000
 
 
 def record_frames(folder: str) -> None:
-    """Write every message that this process sends by TCP to a file of its own in `folder`; called on a worker."""
-    from distributed.comm import tcp
+    """Write every byte that this process sends to a file a connection in `folder`; called on a worker.
 
-    original = tcp.to_frames
+    Where tornado hands bytes to the socket, below all of Dask: whatever Dask sends, and by whichever way, goes there.
+    """
+    original = IOStream.write_to_fd
 
-    async def recorded(message: Any, *args: Any, **kwargs: Any) -> Any:
-        frames = await original(message, *args, **kwargs)
-        (Path(folder) / f"{os.getpid()}-{uuid.uuid4().hex}").write_bytes(pickle.dumps([bytes(f) for f in frames]))
-        return frames
+    def recorded(self: IOStream, data: memoryview) -> int:
+        if not hasattr(self, "recorded_in"):
+            self.recorded_in = Path(folder) / f"{os.getpid()}-{uuid.uuid4().hex}"  # type: ignore[attr-defined]
+        copy = bytes(data)
+        sent = original(self, data)
+        with self.recorded_in.open("ab") as file:  # type: ignore[attr-defined]
+            file.write(copy[:sent])
+        return sent
 
-    tcp.to_frames = recorded
+    IOStream.write_to_fd = recorded  # type: ignore[method-assign]
+
+
+def messages(stream: bytes) -> Iterator[list[bytes]]:
+    """Yield the frames of each message that one connection carried, as `distributed.comm.tcp` reads them.
+
+    Raises
+    ------
+    ValueError
+        If the bytes are not such messages; a last one that was cut short, by a process that was killed, is left out.
+    """
+    position = 0
+    while position + 8 <= len(stream):
+        (length,) = struct.unpack_from("Q", stream, position)
+        whole = stream[position + 8 : position + 8 + length]
+        if len(whole) < length:
+            if length > 1 << 32:
+                raise ValueError(f"no message of {length} bytes")
+            return
+        frames, missing = unpack_frames(whole, partial=True)
+        position += 8 + length
+        for size in missing:
+            frames.append(memoryview(stream)[position : position + size])
+            position += size
+        if position > len(stream):
+            return
+        yield [bytes(frame) for frame in frames]
+
+
+def on_the_wire(message: Any) -> bytes:
+    """Return a message's bytes as a connection carries them."""
+    packed = pack_frames([bytes(frame) for frame in dumps(message)])
+    return struct.pack("Q", len(packed)) + packed
 
 
 @dataclasses.dataclass
@@ -47,6 +87,7 @@ class Sent:
 
     Attributes
     ----------
+    messages : int
     states : int
         Layer states and heads.
     records : int
@@ -56,6 +97,7 @@ class Sent:
         Every array and every text, decompressed, to search in.
     """
 
+    messages: int = 0
     states: int = 0
     records: int = 0
     undeclared: list[str] = dataclasses.field(default_factory=list)
@@ -70,8 +112,15 @@ def read_frames(folder: Path, shapes: set[tuple[int, ...]]) -> Sent:
     """Take apart what workers recorded; `shapes` are those that a state's arrays may have, all of them float32."""
     sent = Sent()
     for file in folder.iterdir():
-        frames = pickle.loads(file.read_bytes())
-        _take(loads(frames), sent, shapes, "message")
+        stream = file.read_bytes()
+        # As it went, too: what a message hides from those who take it apart may still be searched for.
+        sent.raw.append(stream)
+        try:
+            for frames in messages(stream):
+                sent.messages += 1
+                _take(loads(frames), sent, shapes, "message")
+        except (ValueError, struct.error) as error:
+            sent.undeclared.append(f"a connection that does not speak Dask's protocol: {error}")
     return sent
 
 

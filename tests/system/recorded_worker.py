@@ -15,5 +15,5 @@ if os.environ.get("FFDASK_TEST_UNGUARDED"):
     def open_to_all(self: stay.Kept) -> Any:
         return stay.Kept, (self.value, self.what)
 
-    stay.Kept.__reduce__ = open_to_all  # type: ignore[assignment]
+    stay.Kept.__reduce__ = open_to_all  # type: ignore[assignment,method-assign]
     job.Data.of_node = classmethod(lambda cls, calendar, node, data: data)  # type: ignore[assignment]

@@ -11,9 +11,9 @@ import distributed
 import numpy as np
 import pytest
 from distributed import Client
-from distributed.protocol import dumps, to_serialize
+from distributed.protocol import to_serialize
 
-from ffdask import datasets, schedules
+from ffdask import datasets, schedules, work
 from ffdask.augment import shifted
 from ffdask.datasets import write_store
 from ffdask.errors import BadInput, RunFailed
@@ -25,7 +25,7 @@ from ffdask.schedules.steps import Checker
 from ffdask.shards import Shards
 from ffdask.stay import Kept
 from tests.system.conftest import outside_cluster, rows
-from tests.system.frames import canaries, read_frames
+from tests.system.frames import canaries, on_the_wire, read_frames
 
 SIDE, WIDTHS, CLASSES = 16, (24, 32), 10
 SHAPES = {
@@ -127,10 +127,55 @@ def test_what_is_raw_cannot_be_sent_even_if_nobody_checks(go, leaks, monkeypatch
         go()
 
 
-def test_what_is_kept_cannot_be_pickled_by_anyone():
+def test_of_what_is_kept_only_its_name_is_pickled_by_anyone():
+    secret = np.arange(1000, dtype=np.float32)
     for dump in (pickle.dumps, cloudpickle.dumps, distributed.protocol.pickle.dumps):
-        with pytest.raises((RunFailed, TypeError), match="stays on its node"):
-            dump(Kept(np.ones(3), "labels of negatives-chapter000"))
+        for _ in range(2):  # what is away may be moved on
+            sent = dump(Kept(secret, "labels of negatives-chapter000"))
+            assert len(sent) < 200
+            assert secret[7:20].tobytes() not in sent
+            away = pickle.loads(dump(pickle.loads(sent)))
+            with pytest.raises(RunFailed, match="labels of negatives-chapter000 stays on its node"):
+                _ = away.value
+
+
+@pytest.mark.slow
+def test_a_worker_that_retires_hands_on_names_alone(tmp_path, monkeypatch):
+    (tmp_path / "frames").mkdir()
+    monkeypatch.setenv("FFDASK_TEST_FRAMES", str(tmp_path / "frames"))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    preload = ("--preload", "tests.system.recorded_worker")
+    with outside_cluster(tmp_path, 2, 1, preload) as address, Client(address) as client:
+        client.wait_for_workers(2)
+        workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
+        kept = client.submit(lambda: Kept(SECRET, "bytes"), workers=[workers[0]], allow_other_workers=True, pure=False)
+        distributed.wait(kept, timeout=20)
+        client.retire_workers(client.who_has([kept])[kept.key])
+        away = kept.result(timeout=20)
+        with pytest.raises(RunFailed, match="bytes stays on its node"):
+            _ = away.value
+    sent = read_frames(tmp_path / "frames", SHAPES)
+    assert sent.messages > 5
+    assert sent.found({"bytes": SECRET}) == []
+
+
+SECRET = b"nobody else may see this"
+
+
+def test_the_message_of_a_step_that_fails_stays_on_its_node(train, monkeypatch):
+    def fails(*args):
+        raise ValueError(f"the third row is {SECRET!r}")
+
+    monkeypatch.setitem(work._KINDS, "train", fails)
+    with pytest.raises(
+        RunFailed, match=r"train_layer1-chapter000 failed on .*: ValueError; its message stays"
+    ) as error:
+        train(schedule__name="federated", schedule__nodes=2)
+    found, seen = error.value, set()
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        assert SECRET.decode() not in repr(found)
+        found = found.__cause__ or found.__context__
 
 
 @pytest.mark.slow
@@ -144,7 +189,7 @@ def test_the_frames_show_a_leak_where_nothing_guards(go, leaks, needles, monkeyp
 @pytest.mark.parametrize("figure", [[1, 2, 3], "x" * 3000, np.arange(3)])
 def test_a_record_that_holds_more_than_figures_is_noticed(tmp_path, figure):
     record = {"kind": "train", "round": 0, "node": 0, "rows": figure}
-    (tmp_path / "message").write_bytes(pickle.dumps([bytes(frame) for frame in dumps({"record": record})]))
+    (tmp_path / "message").write_bytes(on_the_wire({"record": record}))
     assert read_frames(tmp_path, SHAPES).undeclared
 
 
@@ -167,7 +212,7 @@ def test_a_canary_is_found_in_every_encoding(tmp_path, planted, needles, shift):
     for name, encoded in encodings.items():
         folder = tmp_path / name
         folder.mkdir()
-        (folder / "message").write_bytes(pickle.dumps([bytes(frame) for frame in dumps({"x": to_serialize(encoded)})]))
+        (folder / "message").write_bytes(on_the_wire({"x": to_serialize(encoded)}))
         sent = read_frames(folder, SHAPES)
         assert sent.found(needles), name
         assert sent.undeclared, name
