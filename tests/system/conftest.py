@@ -57,24 +57,17 @@ def train(tiny, tmp_path):
 @contextlib.contextmanager
 def outside_cluster(folder, workers=2, nthreads=2, extra=(), cache=None):
     """Run `dask scheduler` and `dask worker` processes, each worker in a folder of its own; yield the address."""
-    environment = os.environ | {"FFDASK_CACHE": str(cache or folder / "cache-of-workers")}
-    dask = [sys.executable, "-m", "dask"]
     started = []
     address_file = folder / "scheduler.json"
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     try:
-        command = [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0"]
-        started.append(subprocess.Popen([*command, "--scheduler-file", str(address_file)], cwd=folder, **quiet))
+        command = ["scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0"]
+        started.append(_dask(folder, *command, "--scheduler-file", str(address_file)))
         deadline = time.monotonic() + 60
         while not address_file.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         address = json.loads(address_file.read_text())["address"]
         for index in range(workers):
-            own = folder / f"worker{index}"
-            own.mkdir()
-            options = ["--nthreads", str(nthreads), "--no-dashboard", "--host", "127.0.0.1", *extra]
-            command = [*dask, "worker", address, *options]
-            started.append(subprocess.Popen(command, cwd=own, env=environment, **quiet))
+            started.append(start_worker(address, folder, index, nthreads, extra, cache))
         yield address
     finally:
         for process in reversed(started):
@@ -84,6 +77,21 @@ def outside_cluster(folder, workers=2, nthreads=2, extra=(), cache=None):
                 process.wait(10)
             process.kill()
             process.wait()
+
+
+def start_worker(address, folder, index, nthreads=2, extra=(), cache=None):
+    """Start one more `dask worker`, named after its folder; return its process, which its starter ends."""
+    own, cache = folder / f"worker{index}", cache or folder / "cache-of-workers"
+    own.mkdir(exist_ok=True)
+    options = ["--name", own.name, "--nthreads", str(nthreads), "--no-dashboard", "--host", "127.0.0.1", *extra]
+    return _dask(own, "worker", address, *options, FFDASK_CACHE=str(cache))
+
+
+def _dask(folder, *arguments, **environment):
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(
+        [sys.executable, "-m", "dask", *arguments], cwd=folder, env=os.environ | environment, **quiet
+    )
 
 
 @pytest.fixture(autouse=True)
