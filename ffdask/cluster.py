@@ -61,6 +61,15 @@ class OneThread(WorkerPlugin):
         machine.let_go()
 
 
+def addresses_of(client: Client, slots: Sequence[Slot]) -> list[str]:
+    """Return the addresses that workers have now.
+
+    By name: a worker that came back after a loss has another address, and one that did not is left out.
+    """
+    names, known = {slot.name for slot in slots}, client.scheduler_info(n_workers=-1)["workers"]
+    return [address for address, info in known.items() if str(info["name"]) in names]
+
+
 @dataclass
 class Cluster:
     """A client and the workers that the run uses.
@@ -113,9 +122,8 @@ class Cluster:
         """
         if table.workers:
             return
-        names = {slot.name for slot in self.slots}
-        known = self.client.scheduler_info(n_workers=-1)["workers"]
-        self._take({address: info for address, info in known.items() if str(info["name"]) not in names}, table, say)
+        known, ours = self.client.scheduler_info(n_workers=-1)["workers"], addresses_of(self.client, self.slots)
+        self._take({address: info for address, info in known.items() if address not in ours}, table, say)
 
     def _take(self, workers: dict[str, dict[str, Any]], table: ClusterTable, say: Say) -> None:
         if not workers:
@@ -150,10 +158,7 @@ class Cluster:
         """Return the peak resident bytes of the job's processes, summed: this one and the workers'."""
         if self.threads:
             return machine.peak_memory()
-        # By name: a worker that came back after a loss has another address, and one that did not is left out.
-        names = {slot.name for slot in self.slots}
-        known = self.client.scheduler_info(n_workers=-1)["workers"]
-        here = [address for address, info in known.items() if str(info["name"]) in names]
+        here = addresses_of(self.client, self.slots)
         asked = self.client.run(_process_peak, workers=here, on_error="ignore") if here else {}
         return machine.peak_memory() + sum(dict(asked.values()).values())
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from distributed import Client, Future, KilledWorker
 
-from ffdask.cluster import Slot
+from ffdask.cluster import Slot, addresses_of
 from ffdask.datasets import Dataset
 from ffdask.errors import RunFailed
 from ffdask.job import Images, Job, Labels
@@ -105,9 +105,7 @@ class Graph:
         with contextlib.suppress(Exception):
             self.client.cancel(futures, force=True)
             if self.plan.sharded:
-                # By name: a worker that came back has another address, and one that is gone has nothing to forget.
-                names, known = {slot.name for slot in self.slots}, self.client.scheduler_info(n_workers=-1)["workers"]
-                here = [address for address, info in known.items() if str(info["name"]) in names]
+                here = addresses_of(self.client, self.slots)
                 self.client.run(drop, f"{self.run}-", workers=here, on_error="ignore")
 
     def _cuts(self, step: Step) -> tuple[str, ...]:

@@ -111,19 +111,18 @@ class Data:
     def of(cls, calendar: Calendar, train: tuple[Images, Labels], test: Callable[[], tuple[Images, Labels]]) -> Data:
         """Return the data of a training set in memory, dealt by `calendar`."""
         images, labels = train
-        members = _members(calendar, labels) if isinstance(calendar, ShardedCalendar) else None
 
-        def chunk(number: int) -> tuple[Images, Labels]:
+        def rows_of(number: int) -> Rows:
             rows = calendar.deal()[number]
-            if members is not None and isinstance(calendar, ShardedCalendar):
-                rows = members[calendar.shard_of(number)][rows]
-            return images[rows], labels[rows]
+            if isinstance(calendar, ShardedCalendar):
+                return _members(calendar, labels)[calendar.shard_of(number)][rows]
+            return rows
 
         def held_out() -> tuple[Images, Labels]:
             rows = calendar.held_out()
             return (images[rows], labels[rows]) if len(rows) else test()
 
-        return cls(chunk, held_out)
+        return cls(_chunks(train, rows_of), held_out)
 
     @classmethod
     def of_node(cls, calendar: ShardedCalendar, node: int, data: Data) -> Data:
@@ -147,13 +146,17 @@ class Data:
         cls, calendar: ShardedCalendar, train: tuple[Images, Labels], test: Callable[[], tuple[Images, Labels]]
     ) -> Data:
         """Return the data of a node that has a store of its own, with `train` in it."""
-        images, labels = train
+        return cls(_chunks(train, lambda number: calendar.deal()[number]), test)
 
-        def chunk(number: int) -> tuple[Images, Labels]:
-            rows = calendar.deal()[number]
-            return images[rows], labels[rows]
 
-        return cls(chunk, test)
+def _chunks(train: tuple[Images, Labels], rows_of: Callable[[int], Rows]) -> Callable[[int], tuple[Images, Labels]]:
+    images, labels = train
+
+    def chunk(number: int) -> tuple[Images, Labels]:
+        rows = rows_of(number)
+        return images[rows], labels[rows]
+
+    return chunk
 
 
 def _members(calendar: ShardedCalendar, labels: Labels) -> list[Rows]:

@@ -131,7 +131,7 @@ def fit(
         check_memory(ahead, *cluster.memory_limit())
         readers = _readers(cluster, dataset, _nobody if resolved.federation else say)
         record = record_of(resolved, cluster, device)
-        folder, checkpoint = _begun(config, record, say) if resume is None else go_on(Path(resume), record, say)
+        folder, checkpoint = _begun(config, record) if resume is None else go_on(Path(resume), record, say)
         graph = Graph(
             cluster.client,
             run,
@@ -291,7 +291,7 @@ def rows_to_send(resolved: Resolved, readers: frozenset[str], cluster: Cluster) 
     return chunks | {-1: (images[held], labels[held]) if len(held) else datasets.load(path, "test")}
 
 
-def _begun(config: Config, record: Mapping[str, Any], say: Say) -> tuple[RunFolder, Checkpoint | None]:
+def _begun(config: Config, record: Mapping[str, Any]) -> tuple[RunFolder, Checkpoint | None]:
     """Return a new run's folder, its configuration written."""
     folder = prepare(config.run.out, config.run.overwrite)
     folder.write_configuration(config.tables(), record)

@@ -9,12 +9,18 @@ import re
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pytest
 
+from ffdask import machine
 from ffdask.config import load
 from ffdask.datasets import forget, write_store
+from ffdask.datasets import load as load_rows
+from ffdask.inline import train_inline
+from ffdask.job import Data
+from ffdask.resolved import resolve
 from ffdask.run import fit
 
 
@@ -34,24 +40,45 @@ def tiny(tmp_path_factory):
     return write_store(path, "tiny", "made by the tests", *rows(600, 1), *rows(200, 2))
 
 
+def _keys(tiny, changed):
+    keys = {
+        "data.dataset": tiny.path,
+        "data.chunk": 100,
+        "network.layers": [24, 32, 16],
+        "training.epochs": 3,
+        "training.batch_size": 20,
+        "schedule.chapters": 6,
+    }
+    return keys | {key.replace("__", "."): value for key, value in changed.items()}
+
+
 @pytest.fixture
 def train(tiny, tmp_path):
     """Train on the tiny data by ``table__key=value``; each run in a folder of its own."""
     count = iter(range(1000))
 
     def go(client=None, say=lambda line: None, watchers=(), **changed):
-        keys = {
-            "data.dataset": tiny.path,
-            "data.chunk": 100,
-            "network.layers": [24, 32, 16],
-            "training.epochs": 3,
-            "training.batch_size": 20,
-            "schedule.chapters": 6,
-            "run.out": str(tmp_path / f"run{next(count)}"),
-        } | {key.replace("__", "."): value for key, value in changed.items()}
+        keys = {"run.out": str(tmp_path / f"run{next(count)}")} | _keys(tiny, changed)
         return fit(load(None, keys), client=client, say=say, watchers=watchers)
 
     return go
+
+
+@pytest.fixture(scope="session")
+def inline_digest(tiny):
+    """The digest of a run in this thread, one step after another, by the same keys as `train`."""
+
+    def digest(**changed):
+        resolved = resolve(load(None, _keys(tiny, changed)), tiny, 2)
+        rows_of = partial(load_rows, tiny.path)
+        data = Data.of(resolved.plan.calendar, rows_of("train"), lambda: rows_of("test"))
+        machine.hold_one_thread()
+        try:
+            return train_inline(resolved.job, resolved.plan, resolved.entry.steps, data)[0].sha256()
+        finally:
+            machine.let_go()
+
+    return digest
 
 
 @contextlib.contextmanager

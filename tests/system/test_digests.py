@@ -8,12 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ffdask import machine
-from ffdask.config import ALLOWED, load
-from ffdask.datasets import load as load_rows
-from ffdask.inline import train_inline
-from ffdask.job import Data
-from ffdask.resolved import resolve
+from ffdask.config import ALLOWED
 from ffdask.schedules import SCHEDULES
 from tests.system.conftest import outside_cluster
 
@@ -24,35 +19,6 @@ LAYOUTS = {
     "four nodes on two workers": {"cluster__workers": 2, "cluster__units": 2, "schedule__nodes": 4},
     "two workers in processes": {"cluster__workers": 2, "cluster__units": 2, "cluster__processes": True},
 }
-
-
-@pytest.fixture(scope="module")
-def inline_digest(tiny):
-    """The digest of a schedule run in this thread, one step after another."""
-
-    def digest(**keys):
-        config = load(
-            None,
-            {
-                "data.dataset": tiny.path,
-                "data.chunk": 100,
-                "network.layers": [24, 32, 16],
-                "training.epochs": 3,
-                "training.batch_size": 20,
-                "schedule.chapters": 6,
-            }
-            | {key.replace("__", "."): value for key, value in keys.items() if not key.startswith("run__")},
-        )
-        resolved = resolve(config, tiny, 2)
-        calendar = resolved.plan.calendar
-        data = Data.of(calendar, load_rows(tiny.path, "train"), lambda: load_rows(tiny.path, "test"))
-        machine.hold_one_thread()
-        try:
-            return train_inline(resolved.job, resolved.plan, resolved.entry.steps, data)[0].sha256()
-        finally:
-            machine.let_go()
-
-    return digest
 
 
 @pytest.mark.parametrize(

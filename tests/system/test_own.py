@@ -11,15 +11,10 @@ import numpy as np
 import pytest
 
 import ffdask
-from ffdask import machine
 from ffdask.config import load
-from ffdask.datasets import load as load_rows
 from ffdask.errors import RunFailed
-from ffdask.inline import train_inline
-from ffdask.resolved import resolve
 from ffdask.schedules.rules import Newest, chapter_steps
 from ffdask.schedules.steps import Await
-from ffdask.work import Data
 from tests.system.conftest import command, outside_cluster, run_folder
 
 HELPER = """
@@ -69,30 +64,6 @@ def local(tmp_path, monkeypatch):
         sys.modules.pop(name, None)
 
 
-@pytest.fixture
-def inline(tiny):
-    """The digest of a run in this thread, with the same keys as `train`."""
-
-    def digest(**changed):
-        keys = {
-            "data.dataset": tiny.path,
-            "data.chunk": 100,
-            "network.layers": [24, 32, 16],
-            "training.epochs": 3,
-            "training.batch_size": 20,
-            "schedule.chapters": 6,
-        } | {key.replace("__", "."): value for key, value in changed.items()}
-        resolved = resolve(load(None, keys), tiny, 2)
-        data = Data.of(resolved.plan.calendar, load_rows(tiny.path, "train"), lambda: load_rows(tiny.path, "test"))
-        machine.hold_one_thread()
-        try:
-            return train_inline(resolved.job, resolved.plan, resolved.entry.steps, data)[0].sha256()
-        finally:
-            machine.let_go()
-
-    return digest
-
-
 NAMES = {
     "network__objective": "own_module_of_tests:hinge",
     "network__negatives": "own_module_of_tests:next_class",
@@ -124,23 +95,23 @@ def in_a_cell(**over):
 
 
 @pytest.mark.slow
-def test_functions_of_a_local_file_reach_workers_in_other_folders(train, inline, local, tmp_path):
+def test_functions_of_a_local_file_reach_workers_in_other_folders(train, inline_digest, local, tmp_path):
     with outside_cluster(tmp_path, nthreads=1) as address:
         runs = [train(cluster__scheduler=address, cluster__workers=2, **NAMES)]
     runs += [train(**NAMES), train(cluster__processes=True, cluster__workers=2, cluster__units=2, **NAMES)]
-    assert {run.summary["weights_sha256"] for run in runs} == {inline(**NAMES)}
-    assert runs[0].summary["weights_sha256"] != inline(schedule__name="all-layers")
+    assert {run.summary["weights_sha256"] for run in runs} == {inline_digest(**NAMES)}
+    assert runs[0].summary["weights_sha256"] != inline_digest(schedule__name="all-layers")
     assert runs[0].summary["workers"] == 2
 
 
 @pytest.mark.slow
-def test_functions_of_a_cell_reach_workers_in_other_folders(train, inline, tmp_path):
+def test_functions_of_a_cell_reach_workers_in_other_folders(train, inline_digest, tmp_path):
     own = in_a_cell()
     with outside_cluster(tmp_path, nthreads=1) as address:
         run = train(cluster__scheduler=address, cluster__workers=2, **own)
-    assert run.summary["weights_sha256"] == inline(**own)
+    assert run.summary["weights_sha256"] == inline_digest(**own)
     assert run.summary["chapters"] == 4
-    assert run.summary["weights_sha256"] != inline(**in_a_cell(network__objective="goodness"))
+    assert run.summary["weights_sha256"] != inline_digest(**in_a_cell(network__objective="goodness"))
 
 
 def test_a_run_records_names_and_digests_and_opens_without_the_file(train, local, tmp_path):
@@ -162,7 +133,7 @@ def test_a_run_records_names_and_digests_and_opens_without_the_file(train, local
     assert network.sha256() == run.summary["weights_sha256"]
 
 
-def test_the_example_as_a_command_with_worker_processes(tiny, tmp_path, inline):
+def test_the_example_as_a_command_with_worker_processes(tiny, tmp_path, inline_digest):
     graph = Path(__file__).parents[2] / "graphs" / "own" / "alternating.toml"
     small = ["--chunk", "100", "--batch-size", "20", "--layers", "24,32,16", "--epochs", "3", "--chapters", "6"]
     flags = ["--dataset", tiny.path, *small, "--processes", "--workers", "2", "--units", "2"]
@@ -171,7 +142,7 @@ def test_the_example_as_a_command_with_worker_processes(tiny, tmp_path, inline):
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / run_folder(done.stdout) / "summary.json").read_text())
     own = {"network__objective": load(graph).network.objective, "schedule__name": load(graph).schedule.name}
-    assert summary["weights_sha256"] == inline(**own)
+    assert summary["weights_sha256"] == inline_digest(**own)
 
 
 def test_an_objective_that_fails_in_a_step_is_named_with_its_line(train):
@@ -218,11 +189,11 @@ def test_a_watcher_that_raises_is_named_once_and_loses_no_run(train):
     assert len(sound.heard) == run.summary["steps"] + 2
 
 
-def test_cuts_behind_layers_that_rest_change_nothing(train, inline):
+def test_cuts_behind_layers_that_rest_change_nothing(train, inline_digest):
     graph = Path(__file__).parents[2] / "graphs" / "own" / "alternating.toml"
     own = {"network__objective": "goodness", "schedule__name": load(graph).schedule.name}
     digests = {
         train(run__cut_every=2, schedule__chapters=18, **layout, **own).summary["weights_sha256"]
         for layout in ({"cluster__units": 1}, {"cluster__workers": 2, "cluster__units": 2})
     }
-    assert digests == {inline(schedule__chapters=18, **own)}
+    assert digests == {inline_digest(schedule__chapters=18, **own)}
