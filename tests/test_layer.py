@@ -269,6 +269,8 @@ def test_symba_counts_both_rows_of_a_pair_that_is_the_wrong_way_round(case):
     for state, inputs, rows in case.places():
         n = case.n
         g = (plain.relu(rows @ state.weights + state.bias) ** 2).sum(axis=1)
+        # Which of two equal ones rounding puts first is nobody's promise; of two that are 0 there is none to round.
+        assume(all(abs(p - q) > 1e-9 or p == q == 0 for p, q in zip(g[:n], g[n:], strict=True)))
         _, measured = learned(state, inputs, objective=OBJECTIVES["symba"])
         assert measured.judged == 2 * n
         assert measured.wrong == 2 * sum(p <= q for p, q in zip(g[:n], g[n:], strict=True))

@@ -133,6 +133,7 @@ def test_twice_in_a_row_the_same_and_another_seed_not(train):
     assert first == second != other
 
 
+@pytest.mark.slow
 def test_workers_that_others_started(train, tmp_path, inline_digest):
     with outside_cluster(tmp_path) as address:
         for name in ("streaming", "all-layers"):

@@ -50,6 +50,7 @@ def test_an_embedded_worker_that_is_killed_changes_no_bit(train):
     assert (run.path / "summary.json").exists()
 
 
+@pytest.mark.slow
 def test_a_given_worker_that_is_lost_ends_the_run_with_a_message(train, tmp_path, monkeypatch):
     monkeypatch.setattr(lost, "LOST_SECONDS", 3.0)
     with outside_cluster(tmp_path, extra=["--no-nanny"]) as address, Client(address, set_as_default=False) as client:
@@ -63,6 +64,7 @@ def test_a_given_worker_that_is_lost_ends_the_run_with_a_message(train, tmp_path
             train(watchers=[KillGiven(after=20)], cluster__scheduler=address, cluster__workers=2)
 
 
+@pytest.mark.slow
 def test_a_value_whose_worker_is_gone_is_not_waited_for_for_ever(tmp_path, monkeypatch):
     monkeypatch.setattr(lost, "LOST_SECONDS", 3.0)
     with outside_cluster(tmp_path, extra=["--no-nanny"]) as address, Client(address, set_as_default=False) as client:

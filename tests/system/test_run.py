@@ -94,6 +94,7 @@ def test_stages_of_different_layers_overlap(train, tmp_path):
     assert timeline.overlap(recorder.records, 1, 2) > 0
 
 
+@pytest.mark.slow
 def test_tasks_known_to_the_scheduler_stay_bounded(train):
     from distributed import Client, LocalCluster
 
