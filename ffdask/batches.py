@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ffdask.augment import shifted
 from ffdask.calendar import Visit
 from ffdask.job import Data, Images, Job, Labels
+from ffdask.kernels import named
 from ffdask.labels import Bare, Overlaid, Pixels
 from ffdask.layer import Activities, Inputs
 from ffdask.schedules.steps import Step
@@ -32,7 +33,7 @@ def rows_of(job: Job, visit: Visit, data: Data) -> tuple[Images, Labels]:
 
 def pixels_of(job: Job, images: Images) -> Pixels:
     """Return a minibatch of images as layer one takes it."""
-    return Pixels.of(images, job.classes, np.dtype(np.float32), job.overlay)
+    return Pixels.of(images, job.classes, np.dtype(np.float32), job.overlay, kernels=named(job.kernels))
 
 
 def inputs_of(

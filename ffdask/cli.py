@@ -41,6 +41,7 @@ FLAGS: dict[str, dict[str, str]] = {
         "--optimizer": "optimizer.name",
         "--learning-rate": "optimizer.learning_rate",
         "--seed": "training.seed",
+        "--kernels": "training.kernels",
         "--scale": "training.scale",
     },
     "schedule": {

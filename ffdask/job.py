@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ffdask.calendar import Calendar, Rows, kept_rows
 from ffdask.errors import RunFailed
 from ffdask.head import HeadRecipe, HeadState, initial_head
+from ffdask.kernels import BACKENDS, Backend
 from ffdask.labels import Overlay
 from ffdask.layer import LayerRecipe, LayerState, Optimizer, initial_state
 from ffdask.negatives import NEGATIVES, Kind
@@ -44,6 +45,7 @@ class Job:
     shift : int
         Pixels by which images are shifted at random.
     kernels : str
+        The backend's name.
     """
 
     fan_in: int
@@ -58,7 +60,7 @@ class Job:
     overlay: Overlay = "replace"
     candidates: int = 0
     shift: int = 0
-    kernels: str = "numpy"
+    kernels: Backend = BACKENDS[0]
 
     @property
     def objective_of(self) -> Objective:

@@ -49,16 +49,19 @@ class Pixels:
     label_square: Array | None = None
 
     @classmethod
-    def of(cls, images: NDArray[Any], classes: int, dtype: np.dtype[Any], overlay: Overlay = "replace") -> Pixels:
+    def of(
+        cls,
+        images: NDArray[Any],
+        classes: int,
+        dtype: np.dtype[Any],
+        overlay: Overlay = "replace",
+        *,
+        kernels: Kernels,
+    ) -> Pixels:
         """Scale uint8 images (n, ...) to [0, 1], take floats as they are; make the label's place, as `overlay` says."""
-        values = images.reshape(len(images), -1).astype(dtype)
-        if images.dtype.kind != "f":
-            values /= 255
-        if overlay == "replace":
-            values[:, :classes] = 0
-        elif overlay == "append":
-            values = np.pad(values, ((0, 0), (classes, 0)))
-        squares = np.einsum("ij,ij->i", values, values)
+        flat = images.reshape(len(images), -1)
+        values = np.empty((len(flat), flat.shape[1] + classes * (overlay == "append")), dtype)
+        squares = kernels.scale(flat, values, classes if overlay != "none" else 0)
         return cls(values, squares, classes, squares * dtype.type(LABEL_SHARE) if overlay == "append" else None)
 
     def product(self, weights: Array, kernels: Kernels) -> Array:
@@ -71,25 +74,28 @@ class Pixels:
         length = np.sqrt((self.squares + label) / self.values.shape[1])
         return (length + EPSILON).astype(self.values.dtype, copy=False)
 
-    def scaled(self, label_weights: Array) -> Array:
-        """Return what a label adds to each row's product: its `label_weights` (n, width) times the label's height."""
-        return label_weights if self.label_square is None else label_weights * np.sqrt(self.label_square)[:, None]
+    def height(self) -> Array | None:
+        """Return the label's height (n,) in each row; None where it is 1."""
+        return None if self.label_square is None else np.sqrt(self.label_square)
 
     def labelled(self, product: Array, weights: Array, labels: Labels, kernels: Kernels) -> Array:
         """Return pre-activations (n, width), without bias, of the rows with `labels` (n,) laid over."""
-        return kernels.overlay(product, self.scaled(weights[labels]), self.length(1.0))
+        return kernels.overlay(product, weights[: self.classes], labels, self.length(1.0), self.height())
 
     def neutral(self, product: Array, weights: Array, kernels: Kernels) -> Array:
         """Return pre-activations (n, width), without bias, of the rows with an equal share of every label."""
         share = 1 / self.classes
-        label_weights = weights[: self.classes].sum(axis=0) * weights.dtype.type(share)
-        if self.label_square is not None:
-            label_weights = self.scaled(np.broadcast_to(label_weights, product.shape))
-        return kernels.overlay(product, label_weights, self.length(share))
+        table = weights[: self.classes].sum(axis=0, keepdims=True) * weights.dtype.type(share)
+        return kernels.overlay(product, table, self._one_label(), self.length(share), self.height())
 
     def plain(self, product: Array, kernels: Kernels) -> Array:
         """Return pre-activations (n, width), without bias, of the rows as they are, with no label."""
-        return kernels.overlay(product, np.zeros(1, product.dtype), self.length(0.0))
+        table = np.zeros((1, product.shape[1]), product.dtype)
+        return kernels.overlay(product, table, self._one_label(), self.length(0.0))
+
+    def _one_label(self) -> Labels:
+        """Return the number (n,) of the only row of a table, for every row."""
+        return np.zeros(len(self.values), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +114,9 @@ class Bare:
         product = self.pixels.product(weights, kernels)
         return self.pixels.plain(product, kernels), product
 
-    def gradient(self, dz: Array, out: Array, kernels: Kernels) -> Array:
-        """Return the weights' gradient (inputs, width)."""
-        return kernels.matmul(self.pixels.values.T, dz / self.pixels.length(0.0)[:, None], out=out)
+    def factors(self, dz: Array, kernels: Kernels) -> tuple[Array, Array, None]:
+        """Return (pixels (n, inputs), `dz` over the rows' length, None): the gradient is their product."""
+        return self.pixels.values, dz / self.pixels.length(0.0)[:, None], None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,25 +136,15 @@ class Overlaid:
     def preactivations(self, weights: Array, kernels: Kernels) -> tuple[Array, Array]:
         """Return (z of the positive then the negative rows (2n, width), the shared product (n, width))."""
         product = self.pixels.product(weights, kernels)
-        twice = np.concatenate([product, product])
-        length = np.tile(self.pixels.length(1.0), 2)
-        label_weights = weights[self.labels]
-        if self.pixels.label_square is not None:
-            label_weights *= self._height()[:, None]
-        return kernels.overlay(twice, label_weights, length), product
+        table = weights[: self.pixels.classes]
+        return kernels.overlay(product, table, self.labels, *self._twice()), product
 
-    def gradient(self, dz: Array, out: Array, kernels: Kernels) -> Array:
-        """Return the weights' gradient (inputs, width): one product for the pixels that both kinds share."""
-        n = len(self.pixels.values)
-        scaled = dz / np.tile(self.pixels.length(1.0), 2)[:, None]
-        gradient = kernels.matmul(self.pixels.values.T, scaled[:n] + scaled[n:], out=out)
-        one_hot = np.zeros((self.pixels.classes, 2 * n), dtype=dz.dtype)
-        one_hot[self.labels, np.arange(2 * n)] = 1 if self.pixels.label_square is None else self._height()
-        # The label's place is zero in the pixels: the product left zeros there.
-        gradient[: self.pixels.classes] = kernels.matmul(one_hot, scaled)
-        return gradient
+    def factors(self, dz: Array, kernels: Kernels) -> tuple[Array, Array, Array]:
+        """Return (pixels (n, inputs), what both kinds' rows say of them (n, width), the labels' gradient)."""
+        length, height = self._twice()
+        return self.pixels.values, *kernels.fold(dz, length, self.labels, self.pixels.classes, height)
 
-    def _height(self) -> Array:
-        """Return the label's height in each of the 2n rows."""
-        assert self.pixels.label_square is not None
-        return np.tile(np.sqrt(self.pixels.label_square), 2)
+    def _twice(self) -> tuple[Array, Array | None]:
+        """Return the length and the label's height of each of the 2n rows."""
+        height = self.pixels.height()
+        return np.tile(self.pixels.length(1.0), 2), None if height is None else np.tile(height, 2)

@@ -122,8 +122,12 @@ class Inputs(Protocol):
     def preactivations(self, weights: Array, kernels: Kernels) -> tuple[Array, Array | None]:
         """Return (z (rows, width) without bias, layer one's shared product or None)."""
 
-    def gradient(self, dz: Array, out: Array, kernels: Kernels) -> Array:
-        """Return the weights' gradient (fan_in, width), written into `out`."""
+    def factors(self, dz: Array, kernels: Kernels) -> tuple[Array, Array, Array | None]:
+        """Return the weights' gradient (fan_in, width) as (left, right, top): ``left.T @ right``, its first rows `top`.
+
+        dz : (rows, width)
+            The loss's derivative by the pre-activations.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +140,9 @@ class Activities:
         """Return (z (rows, width) without bias, None)."""
         return kernels.matmul(self.values, weights), None
 
-    def gradient(self, dz: Array, out: Array, kernels: Kernels) -> Array:
-        """Return the weights' gradient (fan_in, width), written into `out`."""
-        return kernels.matmul(self.values.T, dz, out=out)
+    def factors(self, dz: Array, kernels: Kernels) -> tuple[Array, Array, None]:
+        """Return (activities, `dz`, None): the weights' gradient is their product."""
+        return self.values, dz, None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +196,8 @@ class Trainee:
             moments=tuple(moment.copy() for moment in state.moments),
         )
         self.head = HeadTrainee(state.head, head or HeadRecipe(), kernels) if state.head else None
-        self._gradient = np.empty_like(self.now.weights)
+        fan_in, width = self.now.weights.shape
+        self._gradient = np.empty((min(fan_in, max(1, kernels.TILE // width)), width), self.now.weights.dtype)
 
     def forward(self, inputs: Inputs) -> tuple[Array, Array, Array | None]:
         """Return (y (rows, width), goodness (rows,), layer one's shared product or None) of a minibatch."""
@@ -214,7 +219,7 @@ class Trainee:
         ----------
         inputs : Inputs
         y, goodness : (rows, width), (rows,)
-            As `forward` returned them.
+            As `forward` returned them; `y` is used up.
         factor : float
             Of the learning rate: the cool-down, in [0, 1].
         labels : (n,), optional
@@ -224,14 +229,12 @@ class Trainee:
         """
         if isinstance(self.objective, Scored):
             assert labels is not None
-            running, dz, measured = self._by_class(y, goodness, factor, labels, mask)
+            running, dz, by_bias, measured = self._by_class(y, goodness, factor, labels, mask)
         else:
-            running, dz, measured = self._by_pair(y, goodness)
-        bias_gradient = dz.sum(axis=0)
-        gradient = inputs.gradient(dz, self._gradient, self.kernels)
+            running, dz, by_bias, measured = self._by_pair(y, goodness)
         steps, rate = self.now.steps + 1, self.optimizer.learning_rate * factor
-        self._update(self.now.weights, self.now.moments[0::2], gradient, rate, self.optimizer.weight_decay, steps)
-        self._update(self.now.bias, self.now.moments[1::2], bias_gradient, rate, 0.0, steps)
+        self._descend(*inputs.factors(dz, self.kernels), rate, steps)
+        self._update(self.now.bias, self.now.moments[1::2], by_bias, rate, 0.0, steps)
         self.now = replace(self.now, running_mean=running, steps=steps)
         return measured
 
@@ -239,8 +242,8 @@ class Trainee:
         """Return what the layer is now; the trainee is done with."""
         return frozen(replace(self.now, head=self.head.state() if self.head else None))
 
-    def _by_pair(self, y: Array, goodness: Array) -> tuple[Array, Array, Measured]:
-        """Return (new running mean, derivative by the pre-activations, what was seen) of n pairs of rows."""
+    def _by_pair(self, y: Array, goodness: Array) -> tuple[Array, Array, Array, Measured]:
+        """Return (new running mean, derivative by pre-activations and by bias, what was seen) of n pairs of rows."""
         assert not isinstance(self.objective, Scored)
         n, width = len(y) // 2, y.shape[1]
         positive, negative, threshold, scale = goodness[:n], goodness[n:], self.recipe.threshold * width, 1.0
@@ -249,18 +252,21 @@ class Trainee:
             threshold, scale = self.recipe.threshold, 1 / width
         loss, derivative = self.objective.loss(positive, negative, threshold)
         running, peer = self._peer(y[:n])
-        dz = self.kernels.derivative(y, 2 * derivative if scale == 1.0 else (2 * scale) * derivative, peer)
+        dz, by_bias = self.kernels.derivative(y, 2 * derivative if scale == 1.0 else (2 * scale) * derivative, peer)
         if self.objective.by_threshold:
             wrong = int((positive <= threshold).sum() + (negative > threshold).sum())
         else:
             wrong = 2 * int((positive <= negative).sum())
         means = [float(part.sum()) / width for part in (goodness[:n], goodness[n:])]
-        return running, dz, Measured(n, loss * n, means[0], means[1], wrong, 2 * n)
+        return running, dz, by_bias, Measured(n, loss * n, means[0], means[1], wrong, 2 * n)
 
     def _by_class(
         self, y: Array, goodness: Array, factor: float, labels: Labels, mask: Array | None
-    ) -> tuple[Array, Array, Measured]:
-        """Return (new running mean, derivative by the pre-activations, what was seen) of n rows; moves the head."""
+    ) -> tuple[Array, Array, Array, Measured]:
+        """Return (new running mean, derivative by pre-activations and by bias, what was seen) of n rows.
+
+        Moves the head.
+        """
         assert isinstance(self.objective, Scored)
         assert self.head is not None
         n, h = len(y), self.kernels.normalise(y, goodness)
@@ -272,16 +278,26 @@ class Trainee:
             dh *= mask
         self.head.learn([read], derivative, factor)
         running, peer = self._peer(y)
-        dz = self.kernels.derivative_below(dh, h, goodness, peer)
+        dz, by_bias = self.kernels.derivative_below(dh, h, goodness, peer)
         wrong = int((logits.argmax(axis=1) != labels).sum())
-        return running, dz, Measured(n, loss * n, float(goodness.sum()) / y.shape[1], 0.0, wrong, n)
+        return running, dz, by_bias, Measured(n, loss * n, float(goodness.sum()) / y.shape[1], 0.0, wrong, n)
 
     def _peer(self, positive: Array) -> tuple[Array, Array]:
         """Return the new running mean (width,) and the pull on every row's derivative [FF, footnote]."""
-        keep = self.now.running_mean.dtype.type(self.recipe.peer_momentum)
-        running = keep * self.now.running_mean + (1 - keep) * positive.mean(axis=0)
+        running = self.kernels.running(self.now.running_mean, positive, self.recipe.peer_momentum)
         pull = running - running.mean()
         return running, pull * running.dtype.type(self.recipe.peer / len(positive))
+
+    def _descend(self, left: Array, right: Array, top: Array | None, rate: float, steps: int) -> None:
+        """Move the weights by their gradient, some rows of it at a time: it is used while it is in the cache."""
+        for start in range(0, len(self.now.weights), len(self._gradient)):
+            rows = slice(start, min(start + len(self._gradient), len(self.now.weights)))
+            gradient = self._gradient[: rows.stop - start]
+            self.kernels.matmul(left[:, rows].T, right, out=gradient)
+            if top is not None and start < len(top):
+                gradient[: len(top) - start] = top[rows]
+            moments = tuple(moment[rows] for moment in self.now.moments[0::2])
+            self._update(self.now.weights[rows], moments, gradient, rate, self.optimizer.weight_decay, steps)
 
     def _update(
         self,

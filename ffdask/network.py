@@ -141,7 +141,9 @@ class Network:
             return np.concatenate(list(pool.map(score, blocks)))
 
     def _block_scores(self, score: Callable[[Pixels, Kernels], Array], kernels: Kernels, images: NDArray[Any]) -> Array:
-        return score(Pixels.of(images, self.classes, self.states[0].weights.dtype, self.overlay), kernels)
+        return score(
+            Pixels.of(images, self.classes, self.states[0].weights.dtype, self.overlay, kernels=kernels), kernels
+        )
 
     def errors(
         self,

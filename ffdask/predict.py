@@ -10,7 +10,7 @@ import sys
 from ffdask import cli, machine
 from ffdask.datasets import Dataset
 from ffdask.images import read_images
-from ffdask.kernels import KERNELS
+from ffdask.kernels import named
 from ffdask.run import open_run
 
 
@@ -26,7 +26,7 @@ def main() -> None:
     dataset = Dataset(**recorded["dataset"])
     images = read_images(arguments.images, dataset.shape, dataset.dtype)
     with machine.one_thread():
-        scores = network.scores(images, classifier, KERNELS["numpy"], os.cpu_count() or 1)
+        scores = network.scores(images, classifier, named("numpy"), os.cpu_count() or 1)
     labels = scores.argmax(axis=1)
     if arguments.format == "jsonl":
         for index, (label, row) in enumerate(zip(labels, scores, strict=True)):

@@ -90,6 +90,7 @@ def resolve(config: Config, dataset: Dataset, units: int, federation: Federation
         overlay=overlay,
         candidates=config.network.candidates or 0,
         shift=config.training.shift,
+        kernels=config.training.kernels,
     )
     return Resolved(config, dataset, job, plan, entry, federation)
 

@@ -29,6 +29,7 @@ SAME = (
     "chunk",
     "staleness",
     "seed",
+    "kernels",
 )
 """What must not differ between a run and its resumption, beside the data."""
 

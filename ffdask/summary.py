@@ -10,7 +10,7 @@ from ffdask import datasets, machine, timeline
 from ffdask.cluster import Cluster
 from ffdask.datasets import Dataset
 from ffdask.job import Images, Labels
-from ffdask.kernels import KERNELS
+from ffdask.kernels import named
 from ffdask.network import Network
 from ffdask.plugins import sources
 from ffdask.resolved import Resolved
@@ -74,7 +74,7 @@ def validate(network: Network, classifier: str, resolved: Resolved, threads: int
 def _figures(
     network: Network, classifier: str, of: str, images: Images, labels: Labels, threads: int
 ) -> dict[str, float]:
-    kernels = KERNELS["numpy"]
+    kernels = named("numpy")
     errors = {name: network.errors(images, labels, name, kernels, threads) for name in network.classifiers()}
     accuracy = {f"{of}_accuracy_{name}": 1 - wrong / len(labels) for name, wrong in errors.items()}
     chosen = {f"{of}_accuracy": accuracy[f"{of}_accuracy_{classifier}"], f"{of}_errors": errors[classifier]}

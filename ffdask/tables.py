@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass as checked
 from pydantic_core import PydanticCustomError
 
 from ffdask.errors import BadInput, nearest
+from ffdask.kernels import BACKENDS, Backend
 from ffdask.negatives import NEGATIVES
 from ffdask.objectives import OBJECTIVES
 from ffdask.plugins import Own, own
@@ -139,6 +140,9 @@ class TrainingTable:
     batch_size: Annotated[Count, Field(description="rows in a minibatch")] = 100
     shift: Annotated[int, Field(ge=0, le=16, description="pixels by which images are shifted at random")] = 1
     seed: Annotated[int, Field(ge=0, lt=2**63, description="of every draw")] = 0
+    kernels: Annotated[Backend, Field(description="the hot loops: compiled, or NumPy's; alike but for rounding")] = (
+        BACKENDS[0]
+    )
     scale: Annotated[
         float,
         Field(gt=0, le=100, allow_inf_nan=False, description="times the epochs and the widths (to a multiple of 8)"),

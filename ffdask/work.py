@@ -17,7 +17,7 @@ from ffdask.calendar import Visit
 from ffdask.candidates import Candidates, enter, rise, score_table
 from ffdask.head import HeadTrainee, layers_read
 from ffdask.job import Data, Job, Labels
-from ffdask.kernels import KERNELS, Kernels
+from ffdask.kernels import Kernels, named
 from ffdask.labels import Overlaid
 from ffdask.layer import Inputs, LayerState, Measured, Trainee
 from ffdask.network import Network, climb, climb_neutral
@@ -97,7 +97,7 @@ def _goodness_of(job: Job, visit: Visit, index: int, tried: Sequence[Candidates]
 
 def _tried(job: Job, step: Step, inputs: Mapping[str, Any], data: Data, index: int) -> list[Candidates]:
     """Return a visit's minibatches under the labels tried, behind the layers whose states are among the inputs."""
-    kernels, visit = KERNELS[job.kernels], step.visits[index]
+    kernels, visit = named(job.kernels), step.visits[index]
     layers = sorted(int(role.removeprefix("state")) for role in inputs if role.startswith("state"))
     if "candidates" in inputs:
         passed: list[Candidates] = inputs["candidates"][index]
@@ -125,7 +125,7 @@ def _candidates(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> 
 
 
 def _train(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outcome:
-    kernels = KERNELS[job.kernels]
+    kernels = named(job.kernels)
     state = inputs.get("state") or job.initial_layer(step.layer)
     trainee = Trainee(state, job.layer, job.optimizer, job.objective_of, kernels, job.head)
     passed: dict[str, list[Array]] = {piece: [] for piece in step.gives if piece != "state"}
@@ -141,12 +141,13 @@ def _train(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outco
             y, goodness, product = trainee.forward(batch)
             kept = None if mask is None else mask[where]
             if "activities" in passed:
-                normalised = kernels.normalise(y, goodness)
-                passed["activities"][-1][where] = normalised if kept is None else normalised * kept
+                normalised = kernels.normalise(y, goodness, passed["activities"][-1][where])
+                if kept is not None:
+                    normalised *= kept
             if "neutral" in passed:
                 half = slice(where.start // 2, where.stop // 2)
                 below = inputs["neutral"][index][half] if "neutral" in inputs else None
-                passed["neutral"][-1][half] = _pass_neutral(trainee, batch, product, below, kernels)
+                _pass_neutral(trainee, batch, product, below, kernels, passed["neutral"][-1][half])
             measured += trainee.learn(batch, y, goodness, factor, labels, kept)
     record = {
         "rows": measured.rows,
@@ -160,16 +161,16 @@ def _train(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outco
 
 
 def _pass_neutral(
-    trainee: Trainee, batch: Inputs, product: Array | None, below: Array | None, kernels: Kernels
-) -> Array:
-    """Return the normalised activities (n, width) of the minibatch's neutral rows, before its update."""
+    trainee: Trainee, batch: Inputs, product: Array | None, below: Array | None, kernels: Kernels, out: Array
+) -> None:
+    """Write the normalised activities (n, width) of the minibatch's neutral rows, before its update, into `out`."""
     weights = trainee.now.weights
     if isinstance(batch, Overlaid) and product is not None:
         z = batch.pixels.neutral(product, weights, kernels)
     else:
         assert below is not None
         z = kernels.matmul(below, weights)
-    return kernels.normalise(*kernels.activate(z, trainee.now.bias))
+    kernels.normalise(*kernels.activate(z, trainee.now.bias), out)
 
 
 def _state(job: Job, inputs: Mapping[str, Any], layer: int) -> LayerState:
@@ -178,7 +179,7 @@ def _state(job: Job, inputs: Mapping[str, Any], layer: int) -> LayerState:
 
 
 def _push(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outcome:
-    kernels = KERNELS[job.kernels]
+    kernels = named(job.kernels)
     # From where the push before left off, or all the way from pixels: the same shapes, so the same bits.
     first = step.layer - 1 if "activities" in inputs else 1
     states = [_state(job, inputs, layer) for layer in range(first, step.layer)]
@@ -195,7 +196,7 @@ def _push(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outcom
 
 
 def _push_head(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outcome:
-    kernels = KERNELS[job.kernels]
+    kernels = named(job.kernels)
     states = [_state(job, inputs, layer) for layer in range(1, len(job.widths) + 1)]
     pushed: dict[str, list[Array]] = {piece: [] for piece in step.gives}
     total = 0
@@ -214,7 +215,7 @@ def _push_head(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> O
 
 
 def _head(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outcome:
-    trainee = HeadTrainee(inputs.get("state") or job.initial_head(), job.head, KERNELS[job.kernels])
+    trainee = HeadTrainee(inputs.get("state") or job.initial_head(), job.head, named(job.kernels))
     read = [inputs[f"neutral{layer}"] for layer in layers_read(len(job.widths))]
     recorded: dict[Visit, tuple[Labels, Array]] = {}
     loss, wrong, total = 0.0, 0, 0
@@ -243,7 +244,7 @@ def _evaluate(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Ou
     states = tuple(_state(job, inputs, layer) for layer in range(1, len(job.widths) + 1))
     network = Network(states, inputs.get("head"), job.classes, job.overlay)
     images, labels = data.held_out()
-    kernels = KERNELS[job.kernels]
+    kernels = named(job.kernels)
     of = "validation" if job.calendar.validation else "test"
     errors = {f"{of}_errors_{name}": network.errors(images, labels, name, kernels) for name in network.classifiers()}
     return {"record": {"rows": len(images), **errors}}

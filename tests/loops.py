@@ -10,7 +10,7 @@ import numpy as np
 from ffdask import draws
 from ffdask.augment import shifted
 from ffdask.head import HeadRecipe, HeadTrainee, initial_head
-from ffdask.kernels import reference as kernels
+from ffdask.kernels import BACKENDS, named
 from ffdask.labels import Bare, Overlaid, Pixels
 from ffdask.layer import Activities, LayerRecipe, Optimizer, Trainee, initial_state
 from ffdask.negatives import random, sampled
@@ -19,6 +19,7 @@ from ffdask.objectives import OBJECTIVES
 from ffdask.objectives.classifier import classifier, softmax
 
 Array = np.ndarray[Any, Any]
+kernels = named(BACKENDS[0])
 
 
 @dataclass
@@ -97,7 +98,7 @@ class Loop:
         return [each * np.float32(1 / (1 - self.dropout)) for each in kept]
 
     def entering(self, x: Array, y: Array, wrong: Array | None) -> tuple[Pixels, Bare | Overlaid]:
-        pixels = Pixels.of(x, 10, np.dtype(np.float32), self.overlay)  # type: ignore[arg-type]
+        pixels = Pixels.of(x, 10, np.dtype(np.float32), self.overlay, kernels=kernels)  # type: ignore[arg-type]
         return pixels, Bare(pixels) if wrong is None else Overlaid(pixels, np.concatenate([y, wrong]))
 
     # --- negatives

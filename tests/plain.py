@@ -36,6 +36,16 @@ def rows(images: Array, labels: Sequence[int] | Array | None, classes: int, over
     return np.array([row(image, label, classes, overlay) for image, label in zip(images, chosen, strict=True)])
 
 
+def gradient(inputs: Any, dz: Array, kernels: Any) -> Array:
+    """The weights' gradient from the factors that a layer's inputs give."""
+    left, right, top = inputs.factors(dz, kernels)
+    found = left.T @ right
+    if top is not None:
+        np.testing.assert_array_equal(found[: len(top)], 0)
+        found[: len(top)] = top
+    return found
+
+
 def relu(z: Array) -> Array:
     return np.where(z > 0, z, 0.0)
 

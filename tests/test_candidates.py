@@ -33,7 +33,7 @@ class Case:
             fan_in = width
 
     def tried(self, count: int):
-        pixels = Pixels.of(self.images, CLASSES, np.dtype(np.float64), self.overlay)
+        pixels = Pixels.of(self.images, CLASSES, np.dtype(np.float64), self.overlay, kernels=reference)
         layers = len(self.states)
         candidates = enter(self.states[0], pixels, self.labels, count, layers, reference)
         for state in self.states[1:]:
@@ -99,7 +99,7 @@ def test_candidates_that_are_equally_likely_are_the_lowest_labels():
 
 def test_the_states_and_the_pixels_are_left_alone_and_float32_stays():
     images, labels = plain.images(np.random.default_rng(1), 4), np.array([1, 2, 3, 4], np.uint8)
-    pixels = Pixels.of(images, CLASSES, np.dtype(np.float32))
+    pixels = Pixels.of(images, CLASSES, np.dtype(np.float32), kernels=reference)
     pixels.values.setflags(write=False)
     states = [initial_state(0, number, fan_in, 5, Optimizer()) for number, fan_in in ((1, 16), (2, 5))]
     entered = enter(states[0], pixels, labels, 4, 2, reference)

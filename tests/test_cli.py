@@ -104,6 +104,7 @@ VALUES = {
     "--optimizer": ("adam", "adam"),
     "--learning-rate": ("0.002", 0.002),
     "--seed": ("9", 9),
+    "--kernels": ("numpy", "numpy"),
     "--scale": ("0.5", 0.5),
     "--schedule": ("all-layers", "all-layers"),
     "--nodes": ("4", 4),

@@ -18,7 +18,7 @@ from ffdask.datasets import Dataset
 from ffdask.head import HeadRecipe
 from ffdask.inline import train_inline
 from ffdask.job import Data, Job
-from ffdask.kernels import reference as kernels
+from ffdask.kernels import BACKENDS, named
 from ffdask.layer import LayerRecipe, Optimizer
 from ffdask.objectives import OBJECTIVES, Paired
 from ffdask.resolved import resolve
@@ -63,6 +63,7 @@ def resolved_of(name, widths=(20, 30), n=90, chunk=40, batch=15, epochs=3, chapt
     return resolve(load(None, keys), Dataset("made", "/nowhere", "0" * 64, total, 10, (6, 6), 10, "made up"), 2)
 
 
+kernels = named(BACKENDS[0])
 KEYS = {
     "seed": "training.seed",
     "shift": "training.shift",

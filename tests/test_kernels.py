@@ -1,19 +1,21 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ffdask.kernels import KERNELS, Kernels, reference
+from ffdask.kernels import BACKENDS, Kernels, named, reference
 
 quick = settings(deadline=None, max_examples=40)
 shapes = st.tuples(st.integers(1, 6), st.integers(1, 7))
 seeds = st.integers(0, 10**6)
 
-backends = pytest.mark.parametrize("kernels", KERNELS.values(), ids=KERNELS)
+backends = pytest.mark.parametrize("kernels", [named(name) for name in BACKENDS], ids=BACKENDS)
 
 
 def normal(seed: int, *shape: int, dtype: type = np.float64) -> np.ndarray:
@@ -30,7 +32,8 @@ def untouchable(*arrays: np.ndarray) -> None:
 def test_a_backend_provides_the_whole_interface(kernels):
     promised = [name for name in vars(Kernels) if not name.startswith("_")]
     assert len(promised) >= 8
-    assert all(callable(getattr(kernels, name)) for name in promised)
+    assert all(callable(getattr(kernels, name)) for name in promised if name != "TILE")
+    assert kernels.TILE >= 1
 
 
 @backends
@@ -48,16 +51,64 @@ def test_matmul(kernels, shape, width, seed):
 
 @backends
 @quick
-@given(shapes, seeds)
-def test_overlay_adds_the_labels_weights_and_divides_each_row(kernels, shape, seed):
-    product, label_weights = normal(seed, *shape), normal(seed + 1, *shape)
-    length = 0.1 + np.abs(normal(seed, shape[0]))
-    untouchable(product, label_weights, length)
-    found = kernels.overlay(product, label_weights, length)
-    shared = kernels.overlay(product, label_weights[0], length)
-    for i, j in np.ndindex(*shape):
-        assert found[i, j] == pytest.approx((product[i, j] + label_weights[i, j]) / length[i], rel=1e-12)
-        assert shared[i, j] == pytest.approx((product[i, j] + label_weights[0, j]) / length[i], rel=1e-12)
+@given(st.integers(1, 4), st.integers(1, 7), st.integers(1, 3), st.booleans(), seeds)
+def test_overlay_adds_the_labels_weights_and_divides_each_row(kernels, n, width, copies, heights, seed):
+    rng = np.random.default_rng(seed)
+    product, table, labels = normal(seed, n, width), normal(seed + 1, 3, width), rng.integers(0, 3, copies * n)
+    length, height = 0.1 + rng.random(copies * n), rng.random(copies * n) if heights else None
+    untouchable(product, table, labels, length)
+    found = kernels.overlay(product, table, labels.astype(np.uint8), length, height)
+    assert found.shape == (copies * n, width)
+    for i, j in np.ndindex(*found.shape):
+        added = table[labels[i], j] * (height[i] if height is not None else 1)
+        assert found[i, j] == pytest.approx((product[i % n, j] + added) / length[i], rel=1e-12, abs=1e-15)
+
+
+@backends
+@quick
+@given(st.integers(1, 4), st.integers(1, 7), st.booleans(), seeds)
+def test_fold_adds_up_rows_that_share_their_pixels_and_rows_of_one_label(kernels, n, width, heights, seed):
+    rng = np.random.default_rng(seed)
+    dz, labels, length = normal(seed, 2 * n, width), rng.integers(0, 4, 2 * n), 0.1 + rng.random(2 * n)
+    height = rng.random(2 * n) if heights else None
+    untouchable(dz, labels, length)
+    both, top = kernels.fold(dz, length, labels, 4, height)
+    scaled = [[dz[i, j] / length[i] for j in range(width)] for i in range(2 * n)]
+    for j in range(width):
+        for i in range(n):
+            assert both[i, j] == pytest.approx(scaled[i][j] + scaled[n + i][j], rel=1e-12, abs=1e-12)
+        for label in range(4):
+            rows = [i for i in range(2 * n) if labels[i] == label]
+            expected = sum(scaled[i][j] * (height[i] if height is not None else 1) for i in rows)
+            assert top[label, j] == pytest.approx(expected, rel=1e-12, abs=1e-12)
+
+
+@backends
+@quick
+@given(st.integers(0, 3), st.integers(1, 4), st.integers(3, 9), st.integers(0, 3), st.booleans(), seeds)
+def test_scale_writes_the_pixels_behind_the_labels_place(kernels, n, lead, pixels, cleared, floats, seed):
+    images = np.random.default_rng(seed).integers(0, 256, (n, pixels)).astype(np.float32 if floats else np.uint8)
+    lead = min(lead, cleared)
+    values = np.full((n, lead + pixels), np.nan)
+    untouchable(images)
+    squares = kernels.scale(images, values, cleared)
+    for i in range(n):
+        row = [0.0] * lead + [float(value) / (1 if floats else 255) for value in images[i]]
+        row[:cleared] = [0.0] * cleared
+        np.testing.assert_allclose(values[i], row, rtol=1e-15)
+        assert squares[i] == pytest.approx(sum(value**2 for value in row), rel=1e-12)
+
+
+@backends
+@quick
+@given(shapes, seeds, st.floats(0, 0.99))
+def test_the_running_mean_moves_toward_the_rows(kernels, shape, seed, keep):
+    mean, positive = normal(seed, shape[1]), normal(seed + 1, *shape)
+    untouchable(mean, positive)
+    found = kernels.running(mean, positive, keep)
+    for j in range(shape[1]):
+        expected = keep * mean[j] + (1 - keep) * sum(positive[:, j]) / shape[0]
+        assert found[j] == pytest.approx(expected, rel=1e-12, abs=1e-14)
 
 
 @backends
@@ -102,9 +153,10 @@ def test_a_silent_row_stays_zero_and_a_faint_one_is_held_by_epsilon(kernels):
 def test_derivative_scales_each_row_and_adds_an_ungated_peer_term(kernels, shape, seed):
     y, scale, peer = np.maximum(normal(seed, *shape), 0), normal(seed, shape[0]), normal(seed + 1, shape[1])
     untouchable(y, scale, peer)
-    found = kernels.derivative(y, scale, peer)
+    found, total = kernels.derivative(y.copy(), scale, peer)
     for i, j in np.ndindex(*shape):
         assert found[i, j] == pytest.approx(y[i, j] * scale[i] + peer[j], rel=1e-12, abs=1e-15)
+    np.testing.assert_allclose(total, sum(found), rtol=1e-12, atol=1e-12)
 
 
 @backends
@@ -119,7 +171,8 @@ def test_derivative_below_is_each_rows_chain_rule(kernels, shape, seed, peer_siz
     goodness = (y**2).sum(axis=1)
     h = kernels.normalise(y, goodness)
     untouchable(h, goodness, peer)
-    found = kernels.derivative_below(above.copy(), h, goodness, peer)
+    found, total = kernels.derivative_below(above.copy(), h, goodness, peer)
+    np.testing.assert_allclose(total, sum(found), rtol=1e-12, atol=1e-12)
     for i in range(n):
         rms = math.sqrt(goodness[i] / width)
         for j in range(width):
@@ -197,9 +250,87 @@ def test_updates_have_the_same_bits_in_blocks_of_any_size(monkeypatch, dtype, sh
 @backends
 def test_float32_stays_float32(kernels):
     a, b = normal(0, 4, 3, dtype=np.float32), normal(1, 3, 5, dtype=np.float32)
-    z = kernels.overlay(kernels.matmul(a, b), b[0], np.full(4, 0.5, np.float32))
+    z = kernels.overlay(kernels.matmul(a, b), b, np.zeros(4, np.uint8), np.full(4, 0.5, np.float32))
     y, goodness = kernels.activate(z, b[1])
     h = kernels.normalise(y, goodness)
-    results = [y, goodness, h, kernels.derivative(y, goodness, b[2])]
-    results.append(kernels.derivative_below(np.ones_like(h), h, goodness, b[2]))
+    results = [y, goodness, h, kernels.running(b[0], h, 0.9)]
+    results += [*kernels.fold(y, goodness, np.zeros(4, np.uint8), 2), kernels.scale(a, np.empty_like(a), 1)]
+    results += [*kernels.derivative(y, goodness, b[2]), *kernels.derivative_below(np.ones_like(h), h, goodness, b[2])]
     assert {array.dtype for array in results} == {np.dtype(np.float32)}
+
+
+SPECIAL = st.sampled_from([0.0, -0.0, 1.0, -2.5, 1e-30, -1e-30, 1e30, np.inf, -np.inf, np.nan])
+
+
+@quick
+@given(st.lists(SPECIAL, min_size=12, max_size=12), st.lists(SPECIAL, min_size=3, max_size=3))
+def test_the_backends_agree_on_nan_infinity_and_extremes(values, more):
+    """A layer that diverges says so, whatever the backend: NaN is not lost on the way."""
+    found = []
+    for kernels in (named(name) for name in BACKENDS):
+        with np.errstate(all="ignore"):
+            z, row = np.array(values).reshape(4, 3), np.array(more)
+            y, goodness = kernels.activate(z.copy(), row)
+            each = [y.copy(), goodness, kernels.normalise(y, goodness), kernels.running(row, z, 0.9)]
+            each += kernels.derivative(y.copy(), goodness, row)
+            each += kernels.derivative_below(z.copy(), y.copy(), goodness, row)
+            weights, moment = z.copy(), np.ones_like(z)
+            kernels.momentum(weights, (moment,), y.copy(), 0.1, 0.9, 0.01)
+            found.append([*each, weights, moment])
+    for one, other in zip(*found, strict=True):
+        # Whether it is NaN or infinity may depend on the order of a sum; that it is neither may not.
+        finite = np.isfinite(one)
+        np.testing.assert_array_equal(finite, np.isfinite(other))
+        np.testing.assert_allclose(one[finite], other[finite], rtol=1e-9, atol=1e-12)
+
+
+def test_numba_is_not_imported_before_it_is_asked_for():
+    code = "import sys, ffdask, ffdask.cli; assert 'numba' not in sys.modules, 'numba'"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def placed(arrays: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+    """Copies of arrays in one block of memory, in any order, close together."""
+    block = np.empty(sum(array.nbytes + 256 for array in arrays), np.uint8)
+    found, at = {}, int(-block.ctypes.data % 64 + 4 * rng.integers(16))
+    for index in rng.permutation(len(arrays)).tolist():
+        array = arrays[index]
+        found[index] = block[at : at + array.nbytes].view(array.dtype).reshape(array.shape)
+        found[index][...] = array
+        at += -(-array.nbytes // 8) * 8 + int(4 * rng.integers(3) * 2)
+    return [found[index] for index in range(len(arrays))]
+
+
+@backends
+@pytest.mark.parametrize("width", [37, 200, 784])
+def test_the_same_bits_wherever_the_arrays_lie(kernels, width):
+    """Compiled loops come in two kinds, one for arrays that may overlap: both must do the same to the bit."""
+    rng, n = np.random.default_rng(width), 24
+    z, y = (rng.standard_normal((n, width), dtype=np.float32) for _ in range(2))
+    row, table = rng.standard_normal(width, dtype=np.float32), rng.standard_normal((10, width), dtype=np.float32)
+    each, labels = 1 + rng.random(n, dtype=np.float32), rng.integers(0, 10, n).astype(np.uint8)
+    images, out = rng.integers(0, 256, (n, width)).astype(np.uint8), np.empty_like(z)
+    seen: dict[str, tuple[bytes, ...]] = {}
+    for _ in range(60):
+        one, other, line, rows, scale, numbers, pixels, values = placed(
+            [z, y, row, table, each, labels, images, out], rng
+        )
+        weights, moment, gradient, second = placed([z, y, z, y * y], rng)
+        kernels.momentum(weights, (moment,), gradient.copy(), 0.01, 0.9, 0.002)
+        adam = [weights.copy(), moment.copy()]
+        kernels.adam(weights, (moment, second), gradient, 0.01, 3, 0.002)
+        found = {
+            "overlay": [kernels.overlay(one[: n // 2], rows, numbers, scale)],
+            "fold": kernels.fold(one, scale, numbers, 10),
+            "running": [kernels.running(line, other, 0.9)],
+            "normalise": [kernels.normalise(other, scale, values).copy()],
+            "scale": [kernels.scale(pixels, values, 10), values],
+            "activate": [array.copy() for array in kernels.activate(one, line)],
+            "derivative": [array.copy() for array in kernels.derivative(one, scale, line)],
+            "derivative_below": kernels.derivative_below(one, other, scale, line),
+            "momentum": adam,
+            "adam": [weights, moment, second],
+        }
+        for name, arrays in found.items():
+            bits = tuple(array.tobytes() for array in arrays)
+            assert seen.setdefault(name, bits) == bits, name

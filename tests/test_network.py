@@ -90,7 +90,7 @@ def test_softmax_is_the_plain_head_on_each_row_with_the_neutral_label(net, n):
 @given(networks, st.integers(1, 4))
 def test_climbing_neutral_gives_each_layers_activities(net, n):
     images = some_images(n)
-    found = climb_neutral(net.states, Pixels.of(images, CLASSES, np.dtype(np.float64)), reference)
+    found = climb_neutral(net.states, Pixels.of(images, CLASSES, np.dtype(np.float64), kernels=reference), reference)
     for i, image in enumerate(images):
         expected = plain.climb(plain.row(image, None, CLASSES), net.states)
         for activities, (activity, _) in zip(found, expected, strict=True):
@@ -174,7 +174,7 @@ def test_a_network_without_a_head_has_no_softmax():
     net = replace(network(4, (3, 2)), head=None)
     assert set(net.classifiers()) == {"goodness"}
     with pytest.raises(ValueError, match="head"):
-        net.softmax_scores(Pixels.of(some_images(1), CLASSES, np.dtype(np.float64)), reference)
+        net.softmax_scores(Pixels.of(some_images(1), CLASSES, np.dtype(np.float64), kernels=reference), reference)
 
 
 @quick

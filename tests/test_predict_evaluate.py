@@ -15,7 +15,7 @@ from PIL import Image
 
 import ffdask
 from ffdask import datasets
-from ffdask.kernels import KERNELS
+from ffdask.kernels import named
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_csv_says_what_the_network_says(command, finished, tiny, test_set, class
     assert (said.code, said.err) == (0, "")
     header, rows = _rows(said.out)
     assert header == ["index", "label", *(f"score{label}" for label in range(10))]
-    scores = finished.network.scores(test_set[0], classifier or "softmax", KERNELS["numpy"])
+    scores = finished.network.scores(test_set[0], classifier or "softmax", named("numpy"))
     assert [int(row[0]) for row in rows] == list(range(50))
     np.testing.assert_array_equal([int(row[1]) for row in rows], scores.argmax(axis=1))
     np.testing.assert_allclose([[float(score) for score in row[2:]] for row in rows], scores, atol=6e-7)
@@ -127,7 +127,7 @@ def test_evaluate_agrees_with_the_run(command, finished, test_set, classifier):
     said = command("evaluate", finished.path, *(["--classifier", classifier] if classifier else []))
     assert (said.code, said.err) == (0, "")
     figures = _figures(said.out)
-    wrong = finished.network.errors(*test_set, classifier or "softmax", KERNELS["numpy"])
+    wrong = finished.network.errors(*test_set, classifier or "softmax", named("numpy"))
     assert figures["test_errors"] == str(wrong)
     assert figures["test_accuracy"] == f"{1 - wrong / 50:.4f}"
     for name in ("softmax", "goodness"):
@@ -158,7 +158,7 @@ def test_another_data_set(command, finished, tmp_path):
     )
     assert said.code == 0
     images, _ = datasets.load(str(tmp_path / "d.zarr"), "test")
-    labels = finished.network.scores(images, "softmax", KERNELS["numpy"]).argmax(axis=1)
+    labels = finished.network.scores(images, "softmax", named("numpy")).argmax(axis=1)
     assert _figures(said.out)["test_errors"] == str(int((labels != 0).sum()))
 
 
@@ -302,7 +302,7 @@ def test_a_run_with_own_heads_is_evaluated_with_its_digest(command, own_heads, t
         said = command("evaluate", own_heads.path, "--classifier", classifier)
         assert (said.code, said.err) == (0, "")
         figures = _figures(said.out)
-        wrong = own_heads.network.errors(*test_set, classifier, KERNELS["numpy"])
+        wrong = own_heads.network.errors(*test_set, classifier, named("numpy"))
         assert figures["test_errors"] == str(wrong)
         assert figures["weights_sha256"] == f"{own_heads.summary['weights_sha256']} as recorded"
     said = command("evaluate", own_heads.path, "--classifier", "softmax")
@@ -340,10 +340,10 @@ def test_a_run_whose_labels_have_inputs_of_their_own_answers(command, of_kind, t
     run = of_kind(data__overlay="append")
     assert run.network.states[0].weights.shape == (46, 20)
     figures = _figures(command("evaluate", run.path, "--classifier", classifier).out)
-    wrong = run.network.errors(*test_set, classifier, KERNELS["numpy"])
+    wrong = run.network.errors(*test_set, classifier, named("numpy"))
     assert figures["test_errors"] == str(wrong)
     assert figures["weights_sha256"].endswith("as recorded")
     said = command("predict", run.path, tiny, "--classifier", classifier)
     _, rows = _rows(said.out)
-    scores = run.network.scores(test_set[0], classifier, KERNELS["numpy"])
+    scores = run.network.scores(test_set[0], classifier, named("numpy"))
     np.testing.assert_array_equal([int(row[1]) for row in rows], scores.argmax(axis=1))

@@ -1,41 +1,67 @@
 """The hot loops, behind one small interface: no Dask and no schedule here.
 
-`reference` (NumPy) defines what every other backend must agree with, to rounding.
+`reference` (NumPy) defines what every other backend must agree with, to rounding; `fused` (Numba) takes one pass over
+memory where it takes several.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
-from typing import Any, Protocol
+from functools import cache
+from typing import Any, Literal, Protocol, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ffdask.kernels import reference
-
 Array = NDArray[np.floating[Any]]
+Labels = NDArray[np.integer[Any]]
+
+Backend = Literal["numba", "numpy"]
+"""Backends by the name that the configuration uses, the default first."""
+
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+
+_MODULES = {"numba": "fused", "numpy": "reference"}
 
 
 class Kernels(Protocol):
     """What a backend provides. Arrays are C-contiguous, of one floating dtype; `n` rows, `width` units."""
 
+    @property
+    def TILE(self) -> int:
+        """Elements of a gradient made and used up at a time."""
+
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """Return ``a @ b``."""
 
-    def overlay(self, product: Array, label_weights: Array, length: Array) -> Array:
-        """Return ``(product + label_weights) / length[:, None]``, new: layer one's product with a label on."""
+    def scale(self, images: NDArray[Any], values: Array, cleared: int) -> Array:
+        """Write pixels scaled to [0, 1] into `values`, its first `cleared` columns zero; return each row's squares."""
+
+    def overlay(
+        self, product: Array, table: Array, labels: Labels, length: Array, height: Array | None = None
+    ) -> Array:
+        """Return ``(product + height table[labels]) / length``, new: layer one's product with labels on."""
 
     def activate(self, z: Array, bias: Array) -> tuple[Array, Array]:
         """Turn pre-activations into activities in place; return (y, goodness)."""
 
-    def normalise(self, y: Array, goodness: Array) -> Array:
-        """Return each row of `y` divided by its RMS + 1e-8, new."""
+    def normalise(self, y: Array, goodness: Array, out: Array | None = None) -> Array:
+        """Return each row of `y` divided by its RMS + 1e-8, in `out` or new."""
 
-    def derivative(self, y: Array, scale: Array, peer: Array) -> Array:
-        """Return ``y * scale[:, None] + peer``, new: the loss's derivative by the pre-activations."""
+    def running(self, mean: Array, positive: Array, keep: float) -> Array:
+        """Return the running mean activity of each unit, moved toward that of the positive rows, new."""
 
-    def derivative_below(self, dh: Array, h: Array, goodness: Array, peer: Array) -> Array:
-        """Return the loss's derivative by the pre-activations, from that by the normalised activities; uses `dh` up."""
+    def derivative(self, y: Array, scale: Array, peer: Array) -> tuple[Array, Array]:
+        """Return ``y * scale[:, None] + peer`` and its sum over rows: by pre-activations, by bias; uses `y` up."""
+
+    def derivative_below(self, dh: Array, h: Array, goodness: Array, peer: Array) -> tuple[Array, Array]:
+        """Return the same from the loss's derivative by the normalised activities; uses `dh` up."""
+
+    def fold(
+        self, dz: Array, length: Array, labels: Labels, classes: int, height: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Return the derivative by layer one's shared product (n, width), and the labels' gradient (classes, width)."""
 
     def momentum(
         self, weights: Array, moments: Sequence[Array], gradient: Array, rate: float, momentum: float, decay: float
@@ -48,5 +74,7 @@ class Kernels(Protocol):
         """Move `weights` and both moments in place by Adam."""
 
 
-KERNELS: dict[str, Kernels] = {"numpy": reference}
-"""Backends by the name that the configuration uses."""
+@cache
+def named(name: str) -> Kernels:
+    """Return a backend by its name; its library is imported now, and not before."""
+    return cast(Kernels, importlib.import_module(f"{__name__}.{_MODULES[name]}"))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.floating[Any]]
+Labels = NDArray[np.integer[Any]]
 
 EPSILON = 1e-8
 """Added to a row's RMS before division: a silent row stays zero."""
@@ -21,24 +22,56 @@ BLOCK = 1 << 16
 """Elements in a block: 256 KiB of float32, so that three operands fit a second-level cache."""
 
 
+TILE = 1 << 20
+"""Elements of a gradient made and used up at a time: 4 MiB of float32, still in the cache when the update reads it."""
+
+
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     """Return ``a @ b``, in `out` if given."""
     return np.matmul(a, b, out=out)
 
 
-def overlay(product: Array, label_weights: Array, length: Array) -> Array:
-    """Return ``(product + label_weights) / length[:, None]``.
+def scale(images: NDArray[Any], values: Array, cleared: int) -> Array:
+    """Write pixels scaled to [0, 1] into `values`; return each row's sum of squares (n,).
+
+    Parameters
+    ----------
+    images : (n, pixels)
+        Integers up to 255, or floats, which are taken as they are.
+    values : (n, inputs)
+        Written: the pixels are its last columns.
+    cleared : int
+        The first columns that are zero: a label's place.
+    """
+    lead = values.shape[1] - images.shape[1]
+    values[:, lead:] = images
+    if images.dtype.kind != "f":
+        values[:, lead:] /= 255
+    values[:, :cleared] = 0
+    squares: Array = np.einsum("ij,ij->i", values, values)
+    return squares
+
+
+def overlay(product: Array, table: Array, labels: Labels, length: Array, height: Array | None = None) -> Array:
+    """Return layer one's pre-activations (rows, width) with labels on: ``(product + height table[labels]) / length``.
 
     Parameters
     ----------
     product : (n, width)
-        Unscaled pixels times weights.
-    label_weights : (n, width) or (width,)
-        What each row's label adds: its row of the weights.
-    length : (n,)
+        Unscaled pixels times weights; again and again, if there are more labels than n.
+    table : (any, width)
+        What each label adds: its row of the weights.
+    labels : (rows,)
+    length : (rows,)
         RMS + 1e-8 of each row with its label on.
+    height : (rows,), optional
+        Of the label in each row; 1 if left out.
     """
-    z = product + label_weights
+    added = table[labels]
+    if height is not None:
+        added *= height[:, None]
+    z: Array = np.tile(product, (len(labels) // len(product), 1)) if len(product) else added
+    z += added
     z /= length[:, None]
     return z
 
@@ -50,25 +83,32 @@ def activate(z: Array, bias: Array) -> tuple[Array, Array]:
     return z, np.einsum("ij,ij->i", z, z)
 
 
-def normalise(y: Array, goodness: Array) -> Array:
+def normalise(y: Array, goodness: Array, out: Array | None = None) -> Array:
     """Return each row of `y` (n, width) divided by its RMS + 1e-8: the next layer sees the direction only [FF]."""
     length = np.sqrt(goodness / y.shape[1])
     length += EPSILON
-    return y / length[:, None]
+    return np.divide(y, length[:, None], out=out)
 
 
-def derivative(y: Array, scale: Array, peer: Array) -> Array:
-    """Return ``y * scale[:, None] + peer``: the loss's derivative by the pre-activations (n, width).
+def running(mean: Array, positive: Array, keep: float) -> Array:
+    """Return the running mean activity (width,), moved toward that of `positive` (n, width), new [FF, footnote]."""
+    old = mean.dtype.type(keep)
+    return old * mean + (1 - old) * positive.mean(axis=0)
 
-    ReLU's own gate is in `y`, which is zero where the unit is off; the peer term (width,) is not gated.
+
+def derivative(y: Array, scale: Array, peer: Array) -> tuple[Array, Array]:
+    """Return ``y * scale[:, None] + peer``, in place of `y`, and its sum over the rows.
+
+    The loss's derivative by the pre-activations (n, width), and by the bias (width,). ReLU's own gate is in `y`, which
+    is zero where the unit is off; the peer term (width,) is not gated.
     """
-    dz = y * scale[:, None]
-    dz += peer
-    return dz
+    y *= scale[:, None]
+    y += peer
+    return y, y.sum(axis=0)
 
 
-def derivative_below(dh: Array, h: Array, goodness: Array, peer: Array) -> Array:
-    """Return the loss's derivative by the pre-activations, from that by the normalised activities.
+def derivative_below(dh: Array, h: Array, goodness: Array, peer: Array) -> tuple[Array, Array]:
+    """Return the loss's derivative by the pre-activations, and its sum, from that by the normalised activities.
 
     Parameters
     ----------
@@ -90,7 +130,34 @@ def derivative_below(dh: Array, h: Array, goodness: Array, peer: Array) -> Array
     dh /= length[:, None]
     dh *= h > 0
     dh += peer
-    return dh
+    return dh, dh.sum(axis=0)
+
+
+def fold(dz: Array, length: Array, labels: Labels, classes: int, height: Array | None = None) -> tuple[Array, Array]:
+    """Return what layer one's gradient needs of both kinds of rows, which share their pixels.
+
+    Parameters
+    ----------
+    dz : (2n, width)
+        Derivative by the pre-activations, of the positive then the negative rows.
+    length : (2n,)
+        RMS + 1e-8 of each row with its label on.
+    labels : (2n,)
+    classes : int
+    height : (2n,), optional
+        Of the label in each row; 1 if left out.
+
+    Returns
+    -------
+    both : (n, width)
+        Derivative by the shared product of pixels and weights.
+    top : (classes, width)
+        The gradient of each label's row of the weights.
+    """
+    n, scaled = len(dz) // 2, dz / length[:, None]
+    one_hot = np.zeros((classes, 2 * n), dz.dtype)
+    one_hot[labels, np.arange(2 * n)] = 1 if height is None else height
+    return scaled[:n] + scaled[n:], one_hot @ scaled
 
 
 def momentum(

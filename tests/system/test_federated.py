@@ -18,6 +18,7 @@ from ffdask.augment import shifted
 from ffdask.datasets import write_store
 from ffdask.errors import BadInput, RunFailed
 from ffdask.graph import Graph
+from ffdask.kernels import reference
 from ffdask.labels import Pixels
 from ffdask.schedules import Entry
 from ffdask.schedules.federated import federated
@@ -198,7 +199,9 @@ def test_a_canary_is_found_in_every_encoding(tmp_path, planted, needles, shift):
     images, labels = datasets.load(planted.path, "train")
     members = Shards("iid", 2, 1.0, 0).deal(np.arange(400), labels)[0][:5]
     moved = shifted(images[members], shift, np.random.default_rng(0))
-    bare, laid, more = (Pixels.of(moved, 10, np.dtype(np.float32), kind) for kind in ("none", "replace", "append"))
+    bare, laid, more = (
+        Pixels.of(moved, 10, np.dtype(np.float32), kind, kernels=reference) for kind in ("none", "replace", "append")
+    )
     encodings = {
         "bytes": moved,
         "scaled": bare.values,
