@@ -145,8 +145,8 @@ def fit(
         )
         told = Watchers(watchers, say)
         training = _training(graph, resolved, told, folder, checkpoint, say)
-        told.begin(resolved, cluster.dashboard)
         try:
+            told.begin(resolved, cluster.dashboard)
             with cluster.report(config.run.report):
                 network = training.run()
         except (Exception, KeyboardInterrupt) as error:
