@@ -146,6 +146,10 @@ class Training:
             self._unfinished[step.round] = self._unfinished.get(step.round, 0) + 1
             self._order += 1
             self._submit_or_park(self._order, step, finished)
+        if self._exhausted and not self._parked:
+            # Every reader that will ever be is on the cluster, which lets go of a piece after its last one. Held here,
+            # the last chapters' activities would all stay until the end.
+            self.graph.ledger.close()
 
     def _submit_or_park(self, order: int, step: Step, finished: Any) -> None:
         if self.graph.ready(step):

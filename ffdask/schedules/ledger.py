@@ -70,6 +70,13 @@ class Ledger(Generic[T]):
         for need in gone:
             del self._kept[need]
 
+    def close(self) -> None:
+        """Forget every piece but the layers' newest states: no step will come that reads another."""
+        newest = {id(value) for value in self.newest.values()}
+        self._kept = {
+            need: kept for need, kept in self._kept.items() if need.piece == "state" and id(kept[1]) in newest
+        }
+
     def _past(self, step: Step, piece: str, round_: int, part: int) -> bool:
         if step.round + self.plan.reach(piece) < round_:
             return True

@@ -11,6 +11,7 @@ from PIL import Image
 
 from ffdask import timeline
 from ffdask.errors import Diverged, RunFailed
+from ffdask.training import Training
 from tests.system.conftest import command, outside_cluster, run_folder
 
 
@@ -120,6 +121,29 @@ def test_tasks_known_to_the_scheduler_stay_bounded(train):
             assert len({record["round"] for record in recorder.records}) == epochs
     # Ten times the chapters; what is known at a time varies with what the client has just heard.
     assert peaks[60] <= 2.5 * peaks[6]
+
+
+@pytest.mark.parametrize("name", ["all-layers", "streaming"])
+def test_the_last_rounds_activities_are_held_by_their_readers_alone(train, monkeypatch, name):
+    """Once every step is submitted, nothing but the newest states is kept for steps to come."""
+    ended, kept = [], []
+    finish, pump = Training._finish, Training._pump
+
+    def pumped(self, finished):
+        pump(self, finished)
+        ended.append(self._exhausted and not self._parked)
+
+    def watched(self, step, future, result):
+        if ended[-1]:
+            kept.append({need.piece for need in self.graph.ledger.kept()})
+        finish(self, step, future, result)
+
+    monkeypatch.setattr(Training, "_pump", pumped)
+    monkeypatch.setattr(Training, "_finish", watched)
+    train(schedule__name=name, network__negatives="random")
+    # Steps of several rounds were still at work then.
+    assert len(kept) > 10
+    assert set().union(*kept) == {"state"}
 
 
 def test_two_runs_on_one_cluster_share_it_and_are_not_mixed(train):
