@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from ffdask import checkpoints, datasets, machine, timeline
+from ffdask import checkpoints, datasets, interrupts, machine, timeline
 from ffdask.checkpoints import Checkpoint
 from ffdask.cluster import Cluster, Slot, open_cluster, place_nodes
 from ffdask.config import Config
@@ -123,6 +123,7 @@ def fit(
     dataset = datasets.obtain(config.data.dataset, say)
     run = uuid.uuid4().hex[:8]
     with contextlib.ExitStack() as stack:
+        interrupted = stack.enter_context(interrupts.remembered())
         # Held here too: the test set is evaluated in this process, in blocks on threads of our own.
         stack.enter_context(machine.one_thread())
         cluster = stack.enter_context(open_cluster(config.cluster, run, say, client))
@@ -144,7 +145,7 @@ def fit(
             cut_rounds(resolved),
         )
         told = Watchers(watchers, say)
-        training = _training(graph, resolved, told, folder, checkpoint, say)
+        training = _training(graph, resolved, told, folder, checkpoint, say, interrupted)
         try:
             told.begin(resolved, cluster.dashboard)
             with cluster.report(config.run.report):
@@ -305,6 +306,7 @@ def _training(
     folder: RunFolder,
     checkpoint: Checkpoint | None,
     say: Say,
+    interrupted: Callable[[], None],
 ) -> Training:
     def keep(checkpoint: Checkpoint) -> None:
         try:
@@ -322,4 +324,5 @@ def _training(
         checkpoint_rounds(resolved),
         keep,
         checkpoint,
+        interrupted,
     )

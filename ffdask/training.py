@@ -59,6 +59,8 @@ class Training:
         Rounds between checkpoints; 0: none.
     on_checkpoint : callable
         Called with each checkpoint.
+    interrupted : callable
+        Called now and then; raises KeyboardInterrupt if the run is to stop.
     resume : Checkpoint or None
         From which to go on: the schedule is drawn anew, and what the checkpoint has seen is not done again.
     """
@@ -70,6 +72,7 @@ class Training:
     checkpoint_every: int = 0
     on_checkpoint: Callable[[Checkpoint], None] = lambda checkpoint: None
     resume: Checkpoint | None = None
+    interrupted: Callable[[], None] = lambda: None
     records: dict[str, Record] = field(default_factory=dict)
     _parked: list[tuple[int, Step]] = field(default_factory=list)
     _unfinished: dict[int, int] = field(default_factory=dict)
@@ -122,9 +125,11 @@ class Training:
     def _next(self, finished: Any) -> tuple[Future, Any]:
         """Return the next future that has finished; look for lost workers while there is none."""
         self.graph.watch.begin()
+        self.interrupted()
         while finished.queue.empty():
             with finished.thread_condition:
                 finished.thread_condition.wait(0.1)
+            self.interrupted()
             self.graph.watch.look()
         following: tuple[Future, Any] = next(finished)
         return following
