@@ -7,14 +7,16 @@ package of one's own in site-packages) goes by name, and is imported there.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import sysconfig
+from collections import ChainMap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from types import ModuleType
-from typing import Any
+from types import CodeType, ModuleType
+from typing import Any, ClassVar
 
 import cloudpickle
 
@@ -40,6 +42,21 @@ class Shipped:
         return _unpacked(self.payload)(*args)
 
 
+def _named(make: Callable[..., CodeType], args: tuple[Any, ...], filename: str) -> CodeType:
+    """Return the code that ``make(*args)`` makes, as code of the file it was written in."""
+    return make(*args).replace(co_filename=filename)
+
+
+def _reduced(code: CodeType) -> tuple[Any, ...]:
+    return _named, (*cloudpickle.Pickler.dispatch_table[CodeType](code)[:2], code.co_filename)
+
+
+class _Pickler(cloudpickle.Pickler):
+    """Keeps the names of files, which cloudpickle drops from 3.1.3 on: messages say where a step failed."""
+
+    dispatch_table: ClassVar[Any] = ChainMap({CodeType: _reduced}, cloudpickle.Pickler.dispatch_table)
+
+
 @lru_cache(maxsize=32)
 def _unpacked(payload: bytes) -> Callable[..., Any]:
     """Return the function, unpacked once in a process."""
@@ -57,7 +74,9 @@ def ship(function: Callable[..., Any], name: str) -> Shipped:
     """
     try:
         with _local_by_value():
-            payload = cloudpickle.dumps(function)
+            written = io.BytesIO()
+            _Pickler(written).dump(function)
+            payload = written.getvalue()
     except Exception as error:
         raise BadInput(
             f"{name} cannot be sent to workers: {type(error).__name__}: {error}; it must not hold open files, locks "

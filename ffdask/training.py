@@ -154,7 +154,8 @@ class Training:
         if self._exhausted and not self._parked:
             # Every reader that will ever be is on the cluster, which lets go of a piece after its last one. Held here,
             # the last chapters' activities would all stay until the end.
-            self.graph.ledger.close()
+            # What a cut takes is small, and what is submitted must not depend on the moment.
+            self.graph.ledger.close(keep=lambda need, placed: need.piece in placed.cuts)
 
     def _submit_or_park(self, order: int, step: Step, finished: Any) -> None:
         if self.graph.ready(step):

@@ -6,7 +6,7 @@ whose future steps nobody knows.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Generic, TypeVar
 
 from ffdask.schedules.steps import Need, Plan, Step
@@ -70,11 +70,13 @@ class Ledger(Generic[T]):
         for need in gone:
             del self._kept[need]
 
-    def close(self) -> None:
-        """Forget every piece but the layers' newest states: no step will come that reads another."""
+    def close(self, keep: Callable[[Need, T], bool]) -> None:
+        """Forget every piece but the layers' newest states and those to `keep`: no step will come that reads one."""
         newest = {id(value) for value in self.newest.values()}
         self._kept = {
-            need: kept for need, kept in self._kept.items() if need.piece == "state" and id(kept[1]) in newest
+            need: kept
+            for need, kept in self._kept.items()
+            if keep(need, kept[1]) or (need.piece == "state" and id(kept[1]) in newest)
         }
 
     def _past(self, step: Step, piece: str, round_: int, part: int) -> bool:
