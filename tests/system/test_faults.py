@@ -34,6 +34,7 @@ class Killer:
         pass
 
 
+@pytest.mark.slow
 def test_an_embedded_worker_that_is_killed_changes_no_bit(train):
     expected = train().summary["weights_sha256"]
 

@@ -133,6 +133,7 @@ def test_a_run_records_names_and_digests_and_opens_without_the_file(train, local
     assert network.sha256() == run.summary["weights_sha256"]
 
 
+@pytest.mark.slow
 def test_the_example_as_a_command_with_worker_processes(tiny, tmp_path, inline_digest):
     graph = Path(__file__).parents[2] / "graphs" / "own" / "alternating.toml"
     small = ["--chunk", "100", "--batch-size", "20", "--layers", "24,32,16", "--epochs", "3", "--chapters", "6"]
