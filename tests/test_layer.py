@@ -237,6 +237,19 @@ def test_float32_stays_float32_and_gives_the_same_bits_again_in_blocks_of_any_si
             np.testing.assert_array_equal(array, first)
 
 
+@pytest.mark.parametrize("tile", [1, 15, 40, 1000])
+def test_a_gradient_used_tile_by_tile_is_the_whole_one(tile, monkeypatch):
+    """Tiles of 1, 3 and 8 of 16 rows, of which ten are labels': none is lost at a tile's edge, and all of them."""
+    case, optimizer = Case(6, 4, 5), Optimizer()
+    overlaid = Overlaid(Pixels.of(case.images, 10, np.dtype(np.float32), kernels=reference), case.labels)
+    state = initial_state(0, 1, 16, 5, optimizer)
+    whole = learned(state, overlaid, LayerRecipe(), optimizer, 0.1, minibatches=3)[0]
+    monkeypatch.setattr(reference, "TILE", tile)
+    found = learned(state, overlaid, LayerRecipe(), optimizer, 0.1, minibatches=3)[0]
+    for one, other in zip(arrays_of(found), arrays_of(whole), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
 @quick
 @given(cases)
 def test_measured_is_what_the_layer_saw_before_its_update(case):
