@@ -153,8 +153,8 @@ class Training:
             self._submit_or_park(self._order, step, finished)
         if self._exhausted and not self._parked:
             # Every reader that will ever be is on the cluster, which lets go of a piece after its last one. Held here,
-            # the last chapters' activities would all stay until the end.
-            # What a cut takes is small, and what is submitted must not depend on the moment.
+            # the last chapters' activities would all stay until the end. What a cut takes stays: it is small, and what
+            # is submitted must not depend on the moment.
             self.graph.ledger.close(keep=lambda need, placed: need.piece in placed.cuts)
 
     def _submit_or_park(self, order: int, step: Step, finished: Any) -> None:
