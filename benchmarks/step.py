@@ -82,7 +82,7 @@ def theirs(shape: str, optimizer: Optimizer, compiled: bool) -> Step:
 
     def step() -> None:
         nonlocal running
-        with torch.inference_mode(False), torch.no_grad():
+        with torch.no_grad():
             dz, by_bias, running, _, loss = before(x, weights, bias, running)
             float(loss)  # the history needs it
             if optimizer.name == "momentum":
