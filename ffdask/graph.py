@@ -22,6 +22,7 @@ from ffdask.errors import RunFailed
 from ffdask.job import Images, Job, Labels
 from ffdask.lost import Watch
 from ffdask.on_worker import figures, given, pick, run_step
+from ffdask.schedules.ideal import units_taken
 from ffdask.schedules.ledger import Ledger
 from ffdask.schedules.steps import Need, Plan, Step
 from ffdask.shards import ShardedCalendar
@@ -80,10 +81,8 @@ class Graph:
         self.slots, self.chunks, self.readers, self.cut_every = slots, chunks, readers, cut_every
         self.ledger: Ledger[Placed] = Ledger(plan)
         self.watch = Watch(client, slots, _own_rows(job))
-        # A node does one step at a time: alone on a worker of several units, its steps take them all. Where units do
-        # not divide among a worker's nodes, two steps of a node may meet; the bits do not care.
         nodes = Counter(slot.name for slot in slots)
-        self.shares = {slot.name: max(1, slot.units // nodes[slot.name]) for slot in slots}
+        self.taken = {slot.name: units_taken(slot.units, nodes[slot.name]) for slot in slots}
         self._sent: dict[int, Future] = {}
         self._trained: dict[int, tuple[int, int]] = {}
 
@@ -158,7 +157,7 @@ class Graph:
             self._rows(step, slot),
             slot.name,
             key=f"{step.name}-{self.run}",
-            resources={slot.resource: self.shares[slot.name]},
+            resources={slot.resource: self.taken[slot.name]},
             priority=-order,
             pure=False,
         )

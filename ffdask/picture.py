@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,6 +17,7 @@ from ffdask.lanes import KEY, lanes
 from ffdask.plan import Forecast
 from ffdask.schedules.ideal import Timed, makespan
 from ffdask.schedules.steps import Step
+from ffdask.timeline import tracks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -178,10 +179,12 @@ def timeline_picture(forecast: Forecast, rounds: int | None = None) -> Figure:
     head(axes, what, promise)
     for node in range(chosen.nodes):
         axes.axhspan(node - 0.42, node + 0.42, color="#f3f3f3", linewidth=0, zorder=0)
+    boxes = (*chosen.timed, *chosen.later)
+    places = _places(boxes)
     for one in chosen.later:
-        _ghost(axes, one)
+        _ghost(axes, one, places[one.step.name])
     for one in chosen.timed:
-        _box(axes, one, span)
+        _box(axes, one, places[one.step.name], span)
     single = chosen.nodes == 1
     drawn = {kind for source, target, kind in flows(chosen.timed) if _arrow(axes, source, target, kind, span, single)}
     axes.set_xlim(-0.004 * span, 1.004 * span)
@@ -209,26 +212,38 @@ def head(axes: Axes, title: str, second: str) -> None:
     )
 
 
-def _ghost(axes: Axes, one: Timed) -> None:
+def _places(timed: Sequence[Timed]) -> dict[str, tuple[float, float]]:
+    """Return each step's middle and half its height, in lanes: steps of a node at the same time share its lane."""
+    found: dict[str, tuple[float, float]] = {}
+    for node in {one.step.node for one in timed}:
+        mine = [one for one in timed if one.step.node == node]
+        for one, (track, count) in zip(mine, tracks([(one.start, one.stop) for one in mine]), strict=True):
+            half = HALF / count
+            found[one.step.name] = (node - HALF + (2 * track + 1) * half, half)
+    return found
+
+
+def _ghost(axes: Axes, one: Timed, place: tuple[float, float]) -> None:
     """Draw a step of a later round: what keeps a node busy that would otherwise look idle."""
     from matplotlib.patches import Rectangle
 
-    long = one.stop - one.start
-    axes.add_patch(Rectangle((one.start, one.step.node - HALF), long, 2 * HALF, facecolor="#e2e2e2", edgecolor="white"))
+    (middle, half), long = place, one.stop - one.start
+    axes.add_patch(Rectangle((one.start, middle - half), long, 2 * half, facecolor="#e2e2e2", edgecolor="white"))
 
 
-def _box(axes: Axes, one: Timed, span: float) -> None:
+def _box(axes: Axes, one: Timed, place: tuple[float, float], span: float) -> None:
     from matplotlib.patches import Rectangle
 
     step, long = one.step, one.stop - one.start
     _, colour = look(step.kind, step.layer)
     inches = long / span * (WIDTH - MARGIN)
-    half = HALF if long else HALF + 0.08
+    middle, half = place
+    half += 0 if long else 0.08
     # A white edge would hide a narrow box, which is drawn by its own edge instead.
     edge, thick = ("white", 0.8) if inches > 0.05 else (colour, 1.2 if long else 2)
     axes.add_patch(
         Rectangle(
-            (one.start, step.node - half),
+            (one.start, middle - half),
             long,
             2 * half,
             facecolor=colour,
@@ -239,11 +254,13 @@ def _box(axes: Axes, one: Timed, span: float) -> None:
         )
     )
     for lines, size in _labels(step):
+        if half < HALF and len(lines) * size > 2 * half * 0.95 * 72:
+            continue
         # A glyph is about 0.6 of its font's size wide; a point is 1/72 inch.
         if inches > max(map(len, lines)) * size * 0.6 / 72 + 0.04:
             axes.text(
                 (one.start + one.stop) / 2,
-                step.node,
+                middle,
                 "\n".join(lines),
                 color=ink(colour),
                 fontsize=size,

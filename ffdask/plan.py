@@ -13,7 +13,7 @@ from ffdask.lanes import KEY, lanes
 from ffdask.resolved import Resolved
 from ffdask.schedules.costs import NOMINAL, Rates, activity_bytes, cost, node_costs, state_bytes
 from ffdask.schedules.evaluated import evaluated
-from ffdask.schedules.ideal import Timed, ideal, makespan, speed_up_bound
+from ffdask.schedules.ideal import Timed, ideal, makespan, speed_up_bound, units_taken
 from ffdask.schedules.steps import Plan, Schedule, Step, static_steps
 
 PROCESS_BYTES = 250_000_000
@@ -147,9 +147,10 @@ class Forecast:
 def forecast(resolved: Resolved, worker_of: Sequence[int], units: Sequence[int], rates: Rates = NOMINAL) -> Forecast:
     """Return the forecast of a run on workers with `units`, node n on worker ``worker_of[n]``."""
     steps = check_schedule(resolved)
-    look_ahead = default_look_ahead(resolved.plan)
+    look_ahead, nodes = default_look_ahead(resolved.plan), Counter(worker_of)
+    at_a_time = [each // units_taken(each, nodes[worker]) for worker, each in enumerate(units)]
     timed = ideal(
-        steps, lambda step: cost(resolved.job, step).seconds(rates), lambda node: worker_of[node], units, look_ahead
+        steps, lambda step: cost(resolved.job, step).seconds(rates), lambda node: worker_of[node], at_a_time, look_ahead
     )
     return Forecast(steps, tuple(timed), tuple(worker_of), tuple(units), resolved, rates)
 

@@ -55,8 +55,32 @@ def overlap(records: Sequence[Record], one: int, other: int) -> float:
     return float(sum(max(0.0, min(b, d) - max(a, c)) for a, b in first for c, d in second))
 
 
+def tracks(spans: Sequence[tuple[float, float]]) -> list[tuple[int, int]]:
+    """Return for each span (start, stop) its track and how many tracks there are beside it.
+
+    Spans that overlap, and those that overlap these, share a lane as so many tracks; what takes no time needs none.
+    """
+    order = sorted((i for i, (start, stop) in enumerate(spans) if stop > start), key=lambda i: spans[i])
+    found, ends, group, last = [(0, 1)] * len(spans), list[float](), list[int](), float("-inf")
+    for i in order:
+        start, stop = spans[i]
+        if start >= last:
+            ends, group = [], []
+        free = [track for track, end in enumerate(ends) if end <= start]
+        track = free[0] if free else len(ends)
+        ends[track : track + 1] = [stop]
+        group, last = [*group, i], max(last, stop)
+        found[i] = (track, 1)
+        for j in group:
+            found[j] = (found[j][0], len(ends))
+    return found
+
+
 def draw(records: Sequence[Record], path: Path, title: str) -> None:
-    """Draw the timeline: one row a node, one bar a step, coloured by layer; write it to `path` (png, svg or pdf)."""
+    """Draw the timeline: one row a node, one bar a step, coloured by layer; write it to `path` (png, svg or pdf).
+
+    Steps of a node that ran at the same time lie one below the other.
+    """
     # Imported here: a third of a second that only those who draw should wait for.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -70,13 +94,15 @@ def draw(records: Sequence[Record], path: Path, title: str) -> None:
     shown: dict[str, str] = {}
     for node in nodes:
         mine = [record for record in records if record["node"] == node]
-        bars = [(record["start"] - origin, record["stop"] - record["start"]) for record in mine]
-        colours = []
-        for record in mine:
-            name, colour = look(record["kind"], record["layer"])
-            shown[name] = colour
-            colours.append(colour)
-        axes.broken_barh(bars, (nodes.index(node) - 0.4, 0.8), facecolors=colours, edgecolor="white", linewidth=0.2)
+        places = tracks([(record["start"], record["stop"]) for record in mine])
+        for track, count in sorted(set(places)):
+            here = [record for record, place in zip(mine, places, strict=True) if place == (track, count)]
+            looks = [look(record["kind"], record["layer"]) for record in here]
+            shown |= dict(looks)
+            bars = [(record["start"] - origin, record["stop"] - record["start"]) for record in here]
+            high = 0.8 / count
+            where = (nodes.index(node) - 0.4 + track * high, high)
+            axes.broken_barh(bars, where, facecolors=[colour for _, colour in looks], edgecolor="white", linewidth=0.2)
     axes.set_yticks(range(len(nodes)), [f"node {node}" for node in nodes])
     axes.invert_yaxis()
     axes.set_xlabel("seconds")

@@ -6,7 +6,7 @@ import pytest
 
 from ffdask.calendar import Calendar
 from ffdask.schedules.all_layers import all_layers
-from ffdask.schedules.ideal import ideal, makespan, speed_up_bound
+from ffdask.schedules.ideal import ideal, makespan, speed_up_bound, units_taken
 from ffdask.schedules.sequential import sequential
 from ffdask.schedules.steps import Plan, static_steps
 from ffdask.schedules.streaming import streaming
@@ -50,6 +50,15 @@ def test_units_are_never_exceeded_and_needs_always_met():
         mine = [t for t in timed if t.step.node % 2 == worker]
         for t in mine:
             assert sum(other.start <= t.start < other.stop for other in mine) <= units
+
+
+def test_nodes_of_one_worker_take_turns_at_its_units():
+    # Three layer nodes of equal work on two units: no unit waits but at the ends. Bound to threads: 2 x 10.
+    steps = steps_of(streaming, 3, 3, 10, by_visit=True)
+    assert makespan(ideal(steps, one, lambda node: 0, [2])) == 3 * 10 / 2 + 1
+    # A node alone on a worker does one step at a time, however many units the worker has.
+    assert [units_taken(2, nodes) for nodes in (1, 2, 3)] == [2, 1, 1]
+    assert units_taken(8, 3) == 2
 
 
 def test_look_ahead_holds_rounds_back():

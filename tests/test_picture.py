@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 from conftest import SMALL
@@ -77,9 +78,12 @@ def test_every_box_is_a_step_at_its_time_in_its_lane_in_its_colour(ahead, schedu
         one = timed[name]
         assert box.get_x() == one.start
         assert box.get_x() + box.get_width() == pytest.approx(one.stop)
-        assert box.get_y() + box.get_height() / 2 == pytest.approx(one.step.node)
-        assert box.get_height() < 1
+        assert one.step.node - 0.5 < box.get_y() < box.get_y() + box.get_height() < one.step.node + 0.5
         assert to_hex(box.get_facecolor()) == look(one.step.kind, one.step.layer)[1]
+    # Steps of one node at the same time lie one below the other: no box hides another.
+    drawn = [box for box in found.values() if box.get_width()]
+    for a, b in combinations([box.get_bbox().padded(-1e-9, -0.01) for box in drawn], 2):
+        assert not a.overlaps(b)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from ffdask import timeline
@@ -86,3 +88,21 @@ def test_draw_gives_every_layer_and_kind_a_colour_in_the_legend(tmp_path):
         "evaluation",
     }
     assert len({colour for _, colour in looks}) == len(looks)
+
+
+def test_what_overlaps_shares_a_lane_as_tracks():
+    # 0-4 and 2-6 meet, 5-7 meets the second alone and takes the first's track; 7-9 is by itself, 3-3 takes no time.
+    spans = [(2.0, 6.0), (0.0, 4.0), (5.0, 7.0), (7.0, 9.0), (3.0, 3.0)]
+    assert timeline.tracks(spans) == [(1, 2), (0, 2), (0, 2), (0, 1), (0, 1)]
+    assert timeline.tracks([]) == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 9)).map(lambda span: (span[0], span[0] + span[1]))))
+def test_no_two_spans_meet_on_one_track(spans):
+    placed = list(zip(spans, timeline.tracks(spans), strict=True))
+    for i, ((start, stop), (track, count)) in enumerate(placed):
+        assert 0 <= track < count
+        for (other, end), (theirs, beside) in placed[:i]:
+            if start < end and other < stop and start < stop and other < end:
+                assert track != theirs
+                assert count == beside

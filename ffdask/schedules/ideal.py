@@ -1,4 +1,4 @@
-"""The ideal timeline of a schedule: list scheduling, each step as early as its needs, its node and a unit allow."""
+"""The ideal timeline of a schedule: list scheduling, each step as early as its needs and its worker's units allow."""
 
 from __future__ import annotations
 
@@ -16,6 +16,16 @@ class Timed:
     step: Step
     start: float
     stop: float
+
+
+def units_taken(units: int, nodes: int) -> int:
+    """Return how many of a worker's units a step takes, with so many nodes on the worker.
+
+    A node alone on its worker does one step at a time: its steps take all units. Where several share one, their steps
+    take turns at single units, as many steps at a time as that makes; two of them may be of one node, and the bits do
+    not care.
+    """
+    return max(1, units // max(nodes, 1))
 
 
 def ideal(
@@ -55,7 +65,6 @@ def ideal(
             readers[index[name]].append(i)
     rounds, oldest = sorted(left), 0
     free, ready = list(units), [list[int]() for _ in units]
-    busy: set[int] = set()  # nodes: each does one step at a time
     held: list[int] = []  # ready, but beyond the look-ahead
     timed: dict[int, Timed] = {}
     running: list[tuple[float, int]] = []
@@ -72,23 +81,15 @@ def ideal(
             offer(i)
     while len(timed) < len(steps):
         for worker, queue in enumerate(ready):
-            passed: list[int] = []
             while queue and free[worker]:
                 i = heapq.heappop(queue)
-                if steps[i].node in busy:
-                    passed.append(i)
-                    continue
                 free[worker] -= 1
-                busy.add(steps[i].node)
                 timed[i] = Timed(steps[i], now, now + seconds(steps[i]))
                 heapq.heappush(running, (timed[i].stop, i))
-            for i in passed:
-                heapq.heappush(queue, i)
         if not running:
             raise ValueError("the steps need one another in a circle")
         now, i = heapq.heappop(running)
         free[worker_of(steps[i].node)] += 1
-        busy.discard(steps[i].node)
         left[steps[i].round] -= 1
         while oldest < len(rounds) - 1 and not left[rounds[oldest]]:
             oldest += 1
