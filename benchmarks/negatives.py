@@ -1,0 +1,76 @@
+"""What each kind of negatives costs: seconds and products beside `random`'s of the same classifier, and its accuracy.
+
+By softmax negatives are the head's by-product; by goodness they are steps of their own, and `candidates` says how many
+labels of a row these try: the first layer's likeliest. Kinds alternate, seed after seed.
+
+python benchmarks/negatives.py --scale 0.25 --epochs 40 --seeds 0 1
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from side_by_side import arguments, median, show, train, where
+
+from ffdask.config import load
+from ffdask.run import foresee
+from ffdask.schedules.costs import cost
+
+GRAPH = Path(__file__).resolve().parents[1] / "graphs" / "paper" / "mnist" / "random-softmax-all-layers.toml"
+
+Kind = tuple[str, str, int | None]
+"""Classifier, negatives, candidates."""
+
+
+def keys_of(kind: Kind, given: Any) -> dict[str, Any]:
+    """Return the keys that make the graph one of this kind."""
+    classifier, negatives, candidates = kind
+    keys = {"network.classifier": classifier, "network.negatives": negatives, "training.scale": given.scale}
+    keys |= {"schedule.name": given.schedule}
+    keys |= {} if candidates is None else {"network.candidates": candidates}
+    return keys | ({} if given.epochs is None else {"training.epochs": given.epochs, "schedule.chapters": given.epochs})
+
+
+def products(keys: dict[str, Any]) -> float:
+    """Return the floating-point operations of all products, by the cost model."""
+    ahead = foresee(load(GRAPH, keys))
+    return sum(cost(ahead.resolved.job, step).flops for step in ahead.steps)
+
+
+def main() -> None:
+    parser = arguments(__doc__.partition("\n")[0])
+    parser.add_argument("--scale", type=float, default=0.25, help="times the paper's widths, epochs and chapters")
+    parser.add_argument("--epochs", type=int, help="before scaling, with as many chapters; left out: the paper's 100")
+    parser.add_argument("--schedule", default="all-layers")
+    parser.add_argument("--candidates", type=int, nargs="*", default=[9, 3, 2], help="by goodness; 9 are all")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    given = parser.parse_args()
+    kinds: list[Kind] = [("softmax", name, None) for name in ("random", "fixed", "sampled", "adaptive")]
+    kinds += [("goodness", "random", None), *(("goodness", "adaptive", tried) for tried in given.candidates)]
+    seconds: dict[Kind, list[float]] = {kind: [] for kind in kinds}
+    accuracy: dict[Kind, list[float]] = {kind: [] for kind in kinds}
+    last: dict[str, Any] = {}
+    for seed in given.seeds:
+        for kind in kinds:
+            keys = keys_of(kind, given) | {"training.seed": seed}
+            last = train(str(GRAPH), *(part for key, value in keys.items() for part in ("--set", f"{key}={value}")))
+            seconds[kind].append(last["train_seconds"])
+            accuracy[kind].append(100 * last["test_accuracy"])
+            print(f"seed {seed}, {kind}: {accuracy[kind][-1]:.2f} %, {seconds[kind][-1]:.1f} s", flush=True)
+    rows = []
+    for kind in kinds:
+        classifier, negatives, candidates = kind
+        base: Kind = (classifier, "random", None)
+        more = [100 * (a / b - 1) for a, b in zip(seconds[kind], seconds[base], strict=True)]
+        foreseen = 100 * (products(keys_of(kind, given)) / products(keys_of(base, given)) - 1)
+        figures = [f"{mean(accuracy[kind]):.2f}", median(seconds[kind]), f"{median(more):+.0f} %", f"{foreseen:+.0f} %"]
+        rows.append([f"{negatives}, by {classifier}", "-" if candidates is None else candidates, *figures])
+    columns = ["negatives", "candidates", "accuracy, %", "seconds", "over random", "products over random"]
+    title = f"{given.schedule}, scale {given.scale:g}, seeds {' '.join(map(str, given.seeds))}"
+    show(title, columns, rows, where(last), given.json)
+
+
+if __name__ == "__main__":
+    main()
