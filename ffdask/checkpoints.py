@@ -12,6 +12,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import zarr
 from zarr.storage import ZipStore
 
 from ffdask.calendar import Visit
+from ffdask.errors import told
 from ffdask.head import HeadState
 from ffdask.layer import LayerState
 from ffdask.schedules.steps import Need
@@ -87,6 +89,43 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
     draft.replace(folder / f"{name}.json")
     _to_disk(folder)
     _forget_old(folder)
+
+
+class Writer:
+    """Writes a run's checkpoints on a thread of its own, so that no step waits for a disk.
+
+    While one is being written the newest of those that came since waits; the others are left out. What cannot be
+    written is said, and the checkpoint before stays: what is computed is not lost by it.
+
+    Parameters
+    ----------
+    folder : Path
+    say : callable
+        Takes a line for the user.
+    """
+
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        self.folder, self.say = folder, say
+        self._thread = ThreadPoolExecutor(1, "ffdask-checkpoints")
+        self._waiting: Future[None] | None = None
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Have a checkpoint written, in the place of one that still waits."""
+        if self._waiting is not None:
+            # Does nothing to one that is being written, or has been.
+            self._waiting.cancel()
+        self._waiting = self._thread.submit(self._written, checkpoint)
+
+    def close(self) -> None:
+        """Return when the last checkpoint has been written."""
+        self._thread.shutdown()
+
+    def _written(self, checkpoint: Checkpoint) -> None:
+        try:
+            write(self.folder, checkpoint)
+        except Exception as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else told(error)
+            self.say(f"a checkpoint could not be written ({reason}); the run goes on without")
 
 
 def read(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:

@@ -139,8 +139,10 @@ class Forecast:
         kept = 4 * job.classes * dataset.train_rows * (2 if self.resolved.plan.trains_head else 0)
         peaks = self.activities()
         activities = sum(peaks) if workers_in_process > 1 else max(peaks)
-        # A state exists as the one before, the private copy, and its gradient; and in the cut, once more.
-        versions = 3 + (self.resolved.plan.staleness if self.resolved.plan.reads_goodness else 0)
+        # A state exists as the one before, the private copy, and its gradient; in two checkpoints, one being written
+        # and one that waits; and as those that negatives by goodness are late by.
+        late = self.resolved.plan.staleness if self.resolved.plan.reads_goodness else 0
+        versions = 3 + late + (2 if checkpoint_rounds(self.resolved) else 0)
         return PROCESS_BYTES + data + kept + versions * state_bytes(job) + activities
 
 

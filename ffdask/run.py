@@ -145,7 +145,17 @@ def fit(
             cut_rounds(resolved),
         )
         told = Watchers(watchers, say)
-        training = _training(graph, resolved, told, folder, checkpoint, say, interrupted)
+        writer = checkpoints.Writer(folder.checkpoints, say)
+        training = Training(
+            graph,
+            schedule_of(resolved)(resolved.plan),
+            default_look_ahead(resolved.plan),
+            told.record,
+            checkpoint_rounds(resolved),
+            writer.write,
+            checkpoint,
+            interrupted,
+        )
         try:
             told.begin(resolved, cluster.dashboard)
             with cluster.report(config.run.report):
@@ -154,6 +164,7 @@ def fit(
             error.add_note(how_to_go_on(folder.path, training.checkpoint_every > 0))
             raise
         finally:
+            writer.close()
             told.end()
         records = list(training.records.values())
         folder.write_network(network)
@@ -297,32 +308,3 @@ def _begun(config: Config, record: Mapping[str, Any]) -> tuple[RunFolder, Checkp
     folder = prepare(config.run.out, config.run.overwrite)
     folder.write_configuration(config.tables(), record)
     return folder, None
-
-
-def _training(
-    graph: Graph,
-    resolved: Resolved,
-    told: Watchers,
-    folder: RunFolder,
-    checkpoint: Checkpoint | None,
-    say: Say,
-    interrupted: Callable[[], None],
-) -> Training:
-    def keep(checkpoint: Checkpoint) -> None:
-        try:
-            checkpoints.write(folder.checkpoints, checkpoint)
-        except OSError as error:
-            # What is computed is not lost by it: the run goes on, and the checkpoint before stays.
-            say(f"a checkpoint could not be written ({error.strerror or error}); the run goes on without")
-
-    plan = resolved.plan
-    return Training(
-        graph,
-        schedule_of(resolved)(plan),
-        default_look_ahead(plan),
-        told.record,
-        checkpoint_rounds(resolved),
-        keep,
-        checkpoint,
-        interrupted,
-    )

@@ -30,22 +30,21 @@ class Stopped(Exception):
 
 @pytest.fixture
 def stop_after(monkeypatch):
-    """Make the process stop after so many checkpoints, right behind the last one's manifest."""
-    write, count = checkpoints.write, [0]
+    """Make the process stop after so many checkpoints, right behind the last one's manifest; each is waited for."""
+    count = [0]
 
     def install(most):
         count[0] = 0
 
-        def counted(folder, checkpoint):
-            write(folder, checkpoint)
+        def counted(writer, checkpoint):
+            checkpoints.write(writer.folder, checkpoint)
             count[0] += 1
             if count[0] == most:
                 raise Stopped
 
-        monkeypatch.setattr(checkpoints, "write", counted)
+        monkeypatch.setattr(checkpoints.Writer, "write", counted)
 
-    yield install
-    monkeypatch.setattr(checkpoints, "write", write)
+    return install
 
 
 def halted(train, stop_after, tmp_path, most, **changed):
