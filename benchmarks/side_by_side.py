@@ -24,13 +24,19 @@ def arguments(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def train(*flags: str, records: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+def plain_environment() -> dict[str, str]:
+    """Return this process's environment, with BLAS left to itself."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("OPENBLAS_")}
+
+
+def train(
+    *flags: str, records: list[dict[str, Any]] | None = None, environment: dict[str, str] | None = None
+) -> dict[str, Any]:
     """Run ``python -m ffdask.train`` with `flags`, BLAS left to itself; return its summary, add to its `records`."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("OPENBLAS_")}
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         command = [sys.executable, "-m", "ffdask.train", "--quiet", "--out", str(out), *flags]
-        subprocess.run(command, check=True, env=environment)
+        subprocess.run(command, check=True, env=plain_environment() | (environment or {}))
         if records is not None:
             records += [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
         summary: dict[str, Any] = json.loads((out / "summary.json").read_text())
