@@ -23,6 +23,10 @@ SETTINGS = {
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.client.direct-to-workers": True,
+    # Dask's profiler and its watch over the event loop wake it a hundred and fifty times a second, and take the
+    # interpreter's lock from the steps beside it.
+    "distributed.worker.profile.interval": "100ms",
+    "distributed.admin.tick.interval": "200ms",
     # Who asks a dead worker for a piece learns of it by this time-out, and the run stands still until then.
     "distributed.comm.timeouts.connect": "5s",
 }
