@@ -125,18 +125,18 @@ class Graph:
             pieces = (*pieces, "probabilities")
         return pieces
 
-    def ready(self, step: Step) -> bool:
-        """Return whether every input of a step is there to be named.
+    def missing(self, step: Step) -> Need | None:
+        """Return the first input of a step that cannot be named yet, None if all can.
 
         A piece behind which the graph is cut is there for later rounds only once it has been cut.
         """
         for need in step.needs.values():
             placed = self.ledger.get(need)
             if placed is None:
-                return False
+                return need
             if step.round > placed.step.round and not placed.cut and need.piece in placed.cuts:
-                return False
-        return True
+                return need
+        return None
 
     def submit(self, step: Step, order: int) -> Future:
         """Submit a step; return the future of its record. The lower its `order`, the earlier it runs."""

@@ -13,6 +13,7 @@ from ffdask.checkpoints import Checkpoint
 from ffdask.errors import Diverged, RunFailed
 from ffdask.graph import Graph, Placed
 from ffdask.network import Network
+from ffdask.parked import Parked
 from ffdask.schedules.ledger import Ledger
 from ffdask.schedules.steps import Await, Checker, Need, Schedule, Step
 
@@ -74,7 +75,7 @@ class Training:
     resume: Checkpoint | None = None
     interrupted: Callable[[], None] = lambda: None
     records: dict[str, Record] = field(default_factory=dict)
-    _parked: list[tuple[int, Step]] = field(default_factory=list)
+    _parked: Parked = field(default_factory=Parked)
     _unfinished: dict[int, int] = field(default_factory=dict)
     _flying: dict[Future, Step] = field(default_factory=dict)
 
@@ -84,6 +85,7 @@ class Training:
         self._drawn: Step | Await | None = None
         self._exhausted = False
         self._order = 0
+        self._forgotten: tuple[int, int] | None = None
         # Round -> what steps beyond it may read, as long as its checkpoint is to be written.
         self._cuts: dict[int, Cut] = {}
         self._round = self._done = self.resume.round if self.resume else -1
@@ -111,11 +113,13 @@ class Training:
                 future, result = self._next(finished)
                 step = self._flying.pop(future)
                 self._finish(step, future, result)
+                # Behind a cut, what it gave can be named in later rounds.
+                self._submit_or_park(self._woken(step), finished)
                 # The loop variables would keep this result alive through the next wait.
                 del future, result
                 self._pump(finished)
             if self._parked or not self._exhausted:
-                waiting = self._parked[0][1].name if self._parked else "the schedule"
+                waiting = next((step.name for step in self._parked.steps), "the schedule")
                 raise RunFailed(f"{waiting} waits for what no step in work will give")
             return self._network()
         finally:
@@ -135,37 +139,49 @@ class Training:
         return following
 
     def _pump(self, finished: Any) -> None:
-        """Submit every step whose inputs can be named, drawing from the schedule as far as the look-ahead allows."""
-        waiting, self._parked = self._parked, []
-        for order, parked in waiting:
-            self._submit_or_park(order, parked, finished)
+        """Draw from the schedule as far as the look-ahead allows; submit every step whose inputs can be named."""
         while (step := self._draw()) is not None:
-            # A parked step still has its inputs to name: nothing that it may read is forgotten before.
-            behind = [(parked.round, parked.part or 0) for _, parked in self._parked]
-            named = {need for _, parked in self._parked for need in parked.needs.values()}
             self._mark_cut(step)
-            self.graph.ledger.open(*min([(step.round, step.part or 0), *behind]), keep=named)
+            self._forget(step)
             if self.resume and step.round <= self.resume.round:
                 self._restore(step, self.resume)
                 continue
             self._unfinished[step.round] = self._unfinished.get(step.round, 0) + 1
             self._order += 1
-            self._submit_or_park(self._order, step, finished)
+            self._submit_or_park([(self._order, step)], finished)
         if self._exhausted and not self._parked:
             # Every reader that will ever be is on the cluster, which lets go of a piece after its last one. Held here,
             # the last chapters' activities would all stay until the end. What a cut takes stays: it is small, and what
             # is submitted must not depend on the moment.
             self.graph.ledger.close(keep=lambda need, placed: need.piece in placed.cuts)
 
-    def _submit_or_park(self, order: int, step: Step, finished: Any) -> None:
-        if self.graph.ready(step):
+    def _forget(self, drawn: Step) -> None:
+        """Forget what no step from the one just drawn on reads, nor one that still has its inputs to name."""
+        here, behind = (drawn.round, drawn.part or 0), self._parked.oldest()
+        oldest = here if behind is None else min(here, behind)
+        # This looks at all that is kept: once a round (or minibatch), not once a step.
+        if oldest != self._forgotten:
+            self._forgotten = oldest
+            self.graph.ledger.open(*oldest, keep=self._parked.named)
+
+    def _submit_or_park(self, waiting: list[tuple[int, Step]], finished: Any) -> None:
+        """Submit steps whose inputs can be named, and whichever these wake; the others wait."""
+        while waiting:
+            order, step = waiting.pop(0)
+            missing = self.graph.missing(step)
+            if missing is not None:
+                self._parked.park(order, step, missing)
+                continue
             future = self.graph.submit(step, order)
             self._flying[future] = step
             finished.add(future)
             for cut in self._cuts.values():
                 cut.add(step, self.graph.ledger)
-        else:
-            self._parked.append((order, step))
+            waiting += self._woken(step)
+
+    def _woken(self, step: Step) -> list[tuple[int, Step]]:
+        """Return the steps that wait for something that `step` gives."""
+        return self._parked.wake(Need(step.name, piece) for piece in step.gives)
 
     def _draw(self) -> Step | None:
         """Return the schedule's next step, or None if it has ended, awaits records, or is beyond the look-ahead."""
@@ -228,7 +244,7 @@ class Training:
         if step.round > before > self._done and due:
             reach = self.graph.plan.reach
             held = {need: one for need, one in self.graph.ledger.kept().items() if reach(need.piece)}
-            waiting = {parked.name for _, parked in self._parked}
+            waiting = {parked.name for parked in self._parked.steps}
             self._cuts[before] = Cut(held, waiting)
 
     def _checkpoint(self) -> None:
