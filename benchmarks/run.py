@@ -1,9 +1,11 @@
 """The same whole job in ffdask and in three PyTorch loops: seconds of training, alternating, and the accuracy of each.
 
 The loops are in `torch_loops.py`. All have all cores; each run is a process of its own. PyTorch's own gain from cores
-is measured beside, by `together` with one thread. PyTorch is not a dependency: `pip install torch`.
+is measured beside, by `together` with one thread. The floor is the time of the streaming recipe's products alone, at
+the rate of all cores together, measured before each turn. PyTorch is not a dependency: `pip install torch`.
 
 python benchmarks/run.py --epochs 3 --repeats 3
+python benchmarks/run.py --epochs 12 --repeats 3 --schedules streaming --loops together    # the default job
 """
 
 from __future__ import annotations
@@ -16,9 +18,27 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from floor import Place
+from floor import seconds as seconds_of
 from side_by_side import arguments, median, plain_environment, show, train, where
 
+from ffdask import machine
+from ffdask.config import load
+from ffdask.run import foresee
+from ffdask.schedules.costs import cost
+
 LOOPS = ("together", "compiled", "chapters")
+
+
+def floor(given: Any, cores: int) -> float:
+    """Return the seconds of the streaming recipe's products at this machine's rate, all cores busy."""
+    layers = [int(width) for width in given.layers.split(",")]
+    ahead = foresee(load(None, {"network.layers": layers, "training.epochs": given.epochs}))
+    flops = sum(cost(ahead.resolved.job, step).flops for step in ahead.steps)
+    with machine.one_thread():
+        places = [Place(f"{layers[0]}x{layers[-1]}x200") for _ in range(cores)]
+        one = seconds_of([place.products for place in places], 100)
+    return flops * one / (cores * 4 * places[0].rows * places[0].inputs * places[0].width)
 
 
 def torch(loop: str, given: Any, seed: int, threads: int) -> dict[str, Any]:
@@ -41,32 +61,37 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--layers", default="1000,1000,1000")
     parser.add_argument("--schedules", nargs="+", default=["streaming", "all-layers"], help="of ffdask")
+    parser.add_argument("--loops", nargs="+", default=LOOPS, choices=LOOPS, metavar="LOOP", help="of PyTorch")
     parser.add_argument("--repeats", type=int, default=3, help="each with a seed of its own")
     given = parser.parse_args()
     cores = os.cpu_count() or 1
     found: dict[str, list[dict[str, Any]]] = {}
     last: dict[str, Any] = {}
+    floors: list[float] = []
     for seed in range(given.repeats):
+        floors.append(floor(given, cores))
         for schedule in given.schedules:
             flags = ["--schedule", schedule, "--epochs", str(given.epochs), "--layers", given.layers]
             last = train(*flags, "--seed", str(seed))
             found.setdefault(f"ffdask, {schedule}", []).append(last)
-        for loop in LOOPS:
+        for loop in given.loops:
             found.setdefault(f"PyTorch, {loop}", []).append(torch(loop, given, seed, cores))
-        found.setdefault("PyTorch, together, one thread", []).append(torch("together", given, seed, 1))
+        if "together" in given.loops:
+            found.setdefault("PyTorch, together, one thread", []).append(torch("together", given, seed, 1))
     seconds = {name: [one["train_seconds"] for one in each] for name, each in found.items()}
-    best = min((f"PyTorch, {loop}" for loop in LOOPS), key=lambda name: median(seconds[name]))
+    best = min((f"PyTorch, {loop}" for loop in given.loops), key=lambda name: median(seconds[name]))
     rows = []
     for name, each in found.items():
         faster = median([theirs / ours for theirs, ours in zip(seconds[best], seconds[name], strict=True)])
+        over = median([ours / least for ours, least in zip(seconds[name], floors, strict=True)])
         accuracy = 100 * mean(one["test_accuracy"] for one in each)
-        rows.append([name, median(seconds[name]), f"{faster:.2f}", f"{accuracy:.2f}"])
-    columns = ["loop", "seconds", "PyTorch's best / this", "accuracy, %"]
+        rows.append([name, median(seconds[name]), f"{faster:.2f}", f"{over:.2f}", f"{accuracy:.2f}"])
+    columns = ["loop", "seconds", "PyTorch's best / this", "over the floor", "accuracy, %"]
     title = f"{given.layers}, {given.epochs} epochs, {cores} cores, medians of {given.repeats}"
-    one = seconds["PyTorch, together, one thread"]
-    gain = median([a / b for a, b in zip(one, seconds["PyTorch, together"], strict=True)])
-    version = found[best][0]["torch"]
-    note = f"{where(last)}; PyTorch {version}, whose {cores} threads are {gain:.2f} times as fast as one"
+    note = f"{where(last)}; PyTorch {found[best][0]['torch']}; floor {median(floors):.3g} s"
+    if "together" in given.loops:
+        pairs = zip(seconds["PyTorch, together, one thread"], seconds["PyTorch, together"], strict=True)
+        note += f"; PyTorch's {cores} threads are {median([a / b for a, b in pairs]):.2f} times as fast as one"
     show(title, columns, rows, note, given.json)
 
 
