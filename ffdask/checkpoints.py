@@ -11,8 +11,9 @@ import hashlib
 import json
 import os
 import warnings
+from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,22 +108,24 @@ class Writer:
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
         self.folder, self.say = folder, say
         self._thread = ThreadPoolExecutor(1, "ffdask-checkpoints")
-        self._waiting: Future[None] | None = None
+        self._newest: deque[Checkpoint] = deque(maxlen=1)
 
     def write(self, checkpoint: Checkpoint) -> None:
         """Have a checkpoint written, in the place of one that still waits."""
-        if self._waiting is not None:
-            # Does nothing to one that is being written, or has been.
-            self._waiting.cancel()
-        self._waiting = self._thread.submit(self._written, checkpoint)
+        # Not with the call: a call that is left out would hold on to its checkpoint until its turn comes.
+        self._newest.append(checkpoint)
+        self._thread.submit(self._write_newest)
 
     def close(self) -> None:
         """Return when the last checkpoint has been written."""
         self._thread.shutdown()
 
-    def _written(self, checkpoint: Checkpoint) -> None:
+    def _write_newest(self) -> None:
+        if not self._newest:
+            # The call before took it.
+            return
         try:
-            write(self.folder, checkpoint)
+            write(self.folder, self._newest.pop())
         except Exception as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else told(error)
             self.say(f"a checkpoint could not be written ({reason}); the run goes on without")

@@ -27,6 +27,8 @@ SETTINGS = {
     # interpreter's lock from the steps beside it.
     "distributed.worker.profile.interval": "100ms",
     "distributed.admin.tick.interval": "200ms",
+    # Each connection remembers so many messages, for debugging; a state that a task brings lives as long.
+    "distributed.admin.low-level-log-length": 10,
     # Who asks a dead worker for a piece learns of it by this time-out, and the run stands still until then.
     "distributed.comm.timeouts.connect": "5s",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -43,8 +44,14 @@ def test_nobody_waits_for_the_disk_and_the_newest_is_written_next(tmp_path, slow
     writer = Writer(tmp_path / "checkpoints", said.append)
     writer.write(checkpoint(1))
     assert begun.wait(10)
+    left_out = []
     for number in (2, 3, 4):
-        writer.write(checkpoint(number))
+        given = checkpoint(number)
+        left_out.append(weakref.ref(given))
+        writer.write(given)
+    del given
+    # What is left out is let go of at once: states are large.
+    assert [one() is None for one in left_out] == [True, True, False]
     assert not rounds(tmp_path / "checkpoints")
     go.set()
     writer.close()
