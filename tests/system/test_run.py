@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import json
 
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 
 from ffdask import timeline
 from ffdask.errors import Diverged, RunFailed
+from ffdask.layer import LayerState
 from ffdask.training import Training
 from tests.system.conftest import command, outside_cluster, run_folder
 
@@ -121,6 +124,23 @@ def test_tasks_known_to_the_scheduler_stay_bounded(train):
             assert len({record["round"] for record in recorder.records}) == epochs
     # Ten times the chapters; what is known at a time varies with what the client has just heard.
     assert peaks[60] <= 2.5 * peaks[6]
+
+
+def test_states_that_nobody_reads_any_more_are_gone(train):
+    """Whatever Dask remembers of its messages: a state of a long run must not live in there."""
+
+    looks = itertools.count()
+
+    def alive() -> int:
+        # Each look takes a tenth of a second.
+        return sum(isinstance(one, LayerState) for one in gc.get_objects()) if not next(looks) % 10 else 0
+
+    gc.collect()
+    before, recorder = alive(), Recorder(alive)
+    keys = {"training__epochs": 30, "schedule__chapters": 30, "run__cut_every": 1, "network__layers": [8, 8]}
+    train(watchers=[recorder], schedule__name="all-layers", schedule__nodes=2, run__checkpoint_every=1, **keys)
+    # Sixty states are given, and each is handed out again behind a cut.
+    assert 0 < max(recorder.known) - before < 50
 
 
 @pytest.mark.parametrize("name", ["all-layers", "streaming"])
