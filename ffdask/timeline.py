@@ -61,19 +61,18 @@ def tracks(spans: Sequence[tuple[float, float]]) -> list[tuple[int, int]]:
     Spans that overlap, and those that overlap these, share a lane as so many tracks; what takes no time needs none.
     """
     order = sorted((i for i, (start, stop) in enumerate(spans) if stop > start), key=lambda i: spans[i])
-    found, ends, group, last = [(0, 1)] * len(spans), list[float](), list[int](), float("-inf")
+    track_of, group_of = dict[int, int](), dict[int, int]()
+    ends, counts, last = list[float](), list[int](), float("-inf")
     for i in order:
         start, stop = spans[i]
         if start >= last:
-            ends, group = [], []
-        free = [track for track, end in enumerate(ends) if end <= start]
-        track = free[0] if free else len(ends)
-        ends[track : track + 1] = [stop]
-        group, last = [*group, i], max(last, stop)
-        found[i] = (track, 1)
-        for j in group:
-            found[j] = (found[j][0], len(ends))
-    return found
+            ends = []
+            counts.append(0)
+        free = next((track for track, end in enumerate(ends) if end <= start), len(ends))
+        ends[free : free + 1] = [stop]
+        track_of[i], group_of[i] = free, len(counts) - 1
+        counts[-1], last = len(ends), max(last, stop)
+    return [(track_of[i], counts[group_of[i]]) if i in track_of else (0, 1) for i in range(len(spans))]
 
 
 def draw(records: Sequence[Record], path: Path, title: str) -> None:
