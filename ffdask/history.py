@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
 from ffdask.calendar import Calendar
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 LAYER_FIGURES = ("loss", "goodness_positive", "goodness_negative", "error")
 """Of each layer and chapter: means over the rows learned from, before each minibatch's update."""
@@ -33,6 +35,9 @@ def history(records: Iterable[Mapping[str, Any]], calendar: Calendar, layers: in
         ``rows``. After a look at held-out rows also ``validation_errors_<classifier>``, or at the test set where there
         are none ``test_errors_<classifier>``. NaN where there was nothing.
     """
+    # Imported here: half a second that the first step should not wait for.
+    import xarray as xr
+
     records = list(records)
     chapters = 1 + max((calendar.chapter_of(record["round"]) for record in records), default=-1)
     figures = {name: np.zeros((chapters, layers)) for name in (*LAYER_FIGURES, "seconds")}

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import xarray as xr
-
 from ffdask import checkpoints, datasets, interrupts, machine, timeline
 from ffdask.checkpoints import Checkpoint
 from ffdask.cluster import Cluster, Slot, open_cluster, place_nodes
@@ -47,6 +45,7 @@ from ffdask.training import Training
 from ffdask.watchers import Watcher, Watchers
 
 if TYPE_CHECKING:
+    import xarray as xr
     from distributed import Client
 
 Say = Callable[[str], None]

@@ -15,10 +15,9 @@ import uuid
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
-import xarray as xr
 import zarr
 
 from ffdask.datasets import Dataset
@@ -27,6 +26,9 @@ from ffdask.head import HeadState, layers_read
 from ffdask.labels import Overlay
 from ffdask.layer import LayerState
 from ffdask.network import Network
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 FORMAT = 2
 """Of the run folder's layout; raised when it changes."""

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -282,11 +280,6 @@ def test_the_backends_agree_on_nan_infinity_and_extremes(values, more):
         finite = np.isfinite(one)
         np.testing.assert_array_equal(finite, np.isfinite(other))
         np.testing.assert_allclose(one[finite], other[finite], rtol=1e-9, atol=1e-12)
-
-
-def test_numba_is_not_imported_before_it_is_asked_for():
-    code = "import sys, ffdask, ffdask.cli; assert 'numba' not in sys.modules, 'numba'"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def placed(arrays: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:

@@ -1,0 +1,14 @@
+"""What is slow to import is imported by those who need it, not by `import ffdask`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+
+def test_import_leaves_out_what_is_slow():
+    code = (
+        "import sys, ffdask.train; print(*{'numba', 'pandas', 'xarray', 'matplotlib', 'networkx'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
