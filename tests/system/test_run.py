@@ -126,6 +126,7 @@ def test_tasks_known_to_the_scheduler_stay_bounded(train):
     assert peaks[60] <= 2.5 * peaks[6]
 
 
+@pytest.mark.slow
 def test_states_that_nobody_reads_any_more_are_gone(train):
     """Whatever Dask remembers of its messages: a state of a long run must not live in there."""
 
