@@ -12,11 +12,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from side_by_side import arguments, median, show, train, where
+from side_by_side import arguments, flags_of, median, show, train, where
 
 from ffdask.config import load
 from ffdask.run import foresee
-from ffdask.schedules.costs import cost
 
 GRAPH = Path(__file__).resolve().parents[1] / "graphs" / "paper" / "mnist" / "random-softmax-all-layers.toml"
 
@@ -31,12 +30,6 @@ def keys_of(kind: Kind, given: Any) -> dict[str, Any]:
     keys |= {"schedule.name": given.schedule}
     keys |= {} if candidates is None else {"network.candidates": candidates}
     return keys | ({} if given.epochs is None else {"training.epochs": given.epochs, "schedule.chapters": given.epochs})
-
-
-def products(keys: dict[str, Any]) -> float:
-    """Return the floating-point operations of all products, by the cost model."""
-    ahead = foresee(load(GRAPH, keys))
-    return sum(cost(ahead.resolved.job, step).flops for step in ahead.steps)
 
 
 def main() -> None:
@@ -55,7 +48,7 @@ def main() -> None:
     for seed in given.seeds:
         for kind in kinds:
             keys = keys_of(kind, given) | {"training.seed": seed}
-            last = train(str(GRAPH), *(part for key, value in keys.items() for part in ("--set", f"{key}={value}")))
+            last = train(str(GRAPH), *flags_of(keys))
             seconds[kind].append(last["train_seconds"])
             accuracy[kind].append(100 * last["test_accuracy"])
             print(f"seed {seed}, {kind}: {accuracy[kind][-1]:.2f} %, {seconds[kind][-1]:.1f} s", flush=True)
@@ -64,9 +57,10 @@ def main() -> None:
         classifier, negatives, candidates = kind
         base: Kind = (classifier, "random", None)
         more = [100 * (a / b - 1) for a, b in zip(seconds[kind], seconds[base], strict=True)]
-        foreseen = 100 * (products(keys_of(kind, given)) / products(keys_of(base, given)) - 1)
-        figures = [f"{mean(accuracy[kind]):.2f}", median(seconds[kind]), f"{median(more):+.0f} %", f"{foreseen:+.0f} %"]
-        rows.append([f"{negatives}, by {classifier}", "-" if candidates is None else candidates, *figures])
+        own, others = (foresee(load(GRAPH, keys_of(each, given))).flops for each in (kind, base))
+        times = [median(seconds[kind]), f"{median(more):+.0f} %", f"{100 * (own / others - 1):+.0f} %"]
+        tried = "-" if candidates is None else candidates
+        rows.append([f"{negatives}, by {classifier}", tried, f"{mean(accuracy[kind]):.2f}", *times])
     columns = ["negatives", "candidates", "accuracy, %", "seconds", "over random", "products over random"]
     title = f"{given.schedule}, scale {given.scale:g}, seeds {' '.join(map(str, given.seeds))}"
     show(title, columns, rows, where(last), given.json)

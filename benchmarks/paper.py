@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from side_by_side import commit, train
+from side_by_side import commit, flags_of, train
 
 from ffdask.config import load
 from ffdask.errors import BadInput
@@ -134,9 +134,8 @@ def run(name: str, settings: Cell) -> Cell:
         If it cannot start; if it failed.
     """
     keys = keys_of(name, settings)
-    flags = [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
     ideal, now = ideal_speed_up(name, keys), commit()
-    summary = train(str(graph_of(name)), *flags)
+    summary = train(str(graph_of(name)), *flags_of(keys))
     fingerprint = summary["fingerprint"]
     return {
         "schedule": summary["schedule"],

@@ -25,7 +25,6 @@ from side_by_side import arguments, median, plain_environment, show, train, wher
 from ffdask import machine
 from ffdask.config import load
 from ffdask.run import foresee
-from ffdask.schedules.costs import cost
 
 LOOPS = ("together", "compiled", "chapters")
 
@@ -33,8 +32,7 @@ LOOPS = ("together", "compiled", "chapters")
 def floor(given: Any, cores: int) -> float:
     """Return the seconds of the streaming recipe's products at this machine's rate, all cores busy."""
     layers = [int(width) for width in given.layers.split(",")]
-    ahead = foresee(load(None, {"network.layers": layers, "training.epochs": given.epochs}))
-    flops = sum(cost(ahead.resolved.job, step).flops for step in ahead.steps)
+    flops = foresee(load(None, {"network.layers": layers, "training.epochs": given.epochs})).flops
     with machine.one_thread():
         places = [Place(f"{layers[0]}x{layers[-1]}x200") for _ in range(cores)]
         one = seconds_of([place.products for place in places], 100)

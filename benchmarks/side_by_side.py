@@ -24,6 +24,11 @@ def arguments(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def flags_of(keys: dict[str, Any]) -> list[str]:
+    """Return the keys as flags of the command line."""
+    return [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
+
+
 def plain_environment() -> dict[str, str]:
     """Return this process's environment, with BLAS left to itself."""
     return {key: value for key, value in os.environ.items() if not key.startswith("OPENBLAS_")}

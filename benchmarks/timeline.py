@@ -16,7 +16,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from side_by_side import arguments, median, show, train, where
+from side_by_side import arguments, flags_of, median, show, train, where
 
 from ffdask import datasets
 from ffdask.cluster import Slot
@@ -36,11 +36,6 @@ def resolved_of(keys: dict[str, Any], units: int) -> Resolved:
     config = load(None, keys)
     dataset = datasets.obtain(config.data.dataset)
     return resolve(config, dataset, units, expected(config, dataset))
-
-
-def flags_of(keys: dict[str, Any]) -> list[str]:
-    """Return the keys as flags of the command line."""
-    return [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
 
 
 def rates_of(keys: dict[str, Any], copies: int) -> Rates:

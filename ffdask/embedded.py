@@ -23,7 +23,7 @@ SETTINGS = {
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.client.direct-to-workers": True,
-    # Dask's profiler and its watch over the event loop wake it a hundred and fifty times a second, and take the
+    # Dask's profiler and its watch over the event loop wake it some two hundred times a second, and take the
     # interpreter's lock from the steps beside it.
     "distributed.worker.profile.interval": "100ms",
     "distributed.admin.tick.interval": "200ms",

@@ -97,6 +97,11 @@ class Forecast:
         return sum(cost(self.resolved.job, step).seconds(self.rates) for step in self.steps)
 
     @property
+    def flops(self) -> float:
+        """Return the floating-point operations of all products."""
+        return sum(cost(self.resolved.job, step).flops for step in self.steps)
+
+    @property
     def speed_up(self) -> float:
         """Return the ideal speed-up over one compute unit."""
         span = makespan(self.timed)
@@ -209,7 +214,6 @@ def text(forecast: Forecast, where: str, workers_in_process: int) -> str:
     job, plan, dataset = resolved.job, resolved.plan, resolved.dataset
     calendar, config = plan.calendar, resolved.config
     kinds = Counter(step.name.partition("-")[0] for step in forecast.steps)
-    flops = sum(cost(job, step).flops for step in forecast.steps)
     lines = [
         f"data       {dataset.name}: {dataset.train_rows} training rows in {calendar.chunks} chunks of "
         f"{calendar.chunk}, {dataset.test_rows} test rows; {where}",
@@ -221,7 +225,7 @@ def text(forecast: Forecast, where: str, workers_in_process: int) -> str:
         f"{plan.staleness}, {plan.nodes} nodes on {len(forecast.units)} workers with {sum(forecast.units)} units",
         f"steps      {len(forecast.steps)}{forecast.partly}: "
         + ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())),
-        f"products   {flops / 1e9:,.0f} GFLOP",
+        f"products   {forecast.flops / 1e9:,.0f} GFLOP",
         f"memory     about {forecast.memory(workers_in_process) / GIB:.2f} GiB for the fullest worker process, of it "
         f"{max(forecast.activities()) / GIB:.2f} GiB activities",
         f"ideal      {makespan(forecast.timed):,.1f} s at a nominal 100 GFLOP/s a unit: a speed-up of "
