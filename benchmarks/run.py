@@ -1,10 +1,12 @@
 """The same whole job in ffdask and in three PyTorch loops: seconds of training, alternating, and the accuracy of each.
 
 The loops are in `torch_loops.py`. All have all cores; each run is a process of its own. PyTorch's own gain from cores
-is measured beside, by `together` with one thread. The floor is the time of the streaming recipe's products alone, at
-the rate of all cores together, measured before each turn. PyTorch is not a dependency: `pip install torch`.
+is measured beside, by `together` with one thread. The floor is the time of the streaming recipe's
+products alone in float32, at the rate of all cores together, measured before each turn. PyTorch is not a dependency:
+`pip install torch`; bfloat16 needs `pip install 'ffdask[bfloat16]'`.
 
 python benchmarks/run.py --epochs 3 --repeats 3
+python benchmarks/run.py --epochs 3 --repeats 3 --precisions float32 bfloat16
 python benchmarks/run.py --epochs 12 --repeats 3 --schedules streaming --loops together    # the default job
 """
 
@@ -14,9 +16,10 @@ import json
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, get_args
 
 from floor import Place
 from floor import seconds as seconds_of
@@ -24,8 +27,10 @@ from side_by_side import arguments, median, plain_environment, show, train, wher
 
 from ffdask import machine
 from ffdask.config import load
+from ffdask.kernels import Precision
 from ffdask.run import foresee
 
+ONE = "PyTorch, together, one thread"
 LOOPS = ("together", "compiled", "chapters")
 
 
@@ -39,10 +44,11 @@ def floor(given: Any, cores: int) -> float:
     return flops * one / (cores * 4 * places[0].rows * places[0].inputs * places[0].width)
 
 
-def torch(loop: str, given: Any, seed: int, threads: int) -> dict[str, Any]:
+def torch(loop: str, precision: str, given: Any, seed: int, threads: int) -> dict[str, Any]:
     """Return the figures of a PyTorch loop."""
     script = Path(__file__).with_name("torch_loops.py")
     flags = ["--layers", given.layers, "--epochs", str(given.epochs), "--seed", str(seed), "--threads", str(threads)]
+    flags += ["--precision", precision]
     done = subprocess.run(
         [sys.executable, str(script), loop, *flags],
         check=True,
@@ -60,6 +66,7 @@ def main() -> None:
     parser.add_argument("--layers", default="1000,1000,1000")
     parser.add_argument("--schedules", nargs="+", default=["streaming", "all-layers"], help="of ffdask")
     parser.add_argument("--loops", nargs="+", default=LOOPS, choices=LOOPS, metavar="LOOP", help="of PyTorch")
+    parser.add_argument("--precisions", nargs="+", default=["float32"], choices=get_args(Precision))
     parser.add_argument("--repeats", type=int, default=3, help="each with a seed of its own")
     given = parser.parse_args()
     cores = os.cpu_count() or 1
@@ -68,19 +75,21 @@ def main() -> None:
     floors: list[float] = []
     for seed in range(given.repeats):
         floors.append(floor(given, cores))
-        for schedule in given.schedules:
+        for schedule, precision in product(given.schedules, given.precisions):
             flags = ["--schedule", schedule, "--epochs", str(given.epochs), "--layers", given.layers]
-            last = train(*flags, "--seed", str(seed))
-            found.setdefault(f"ffdask, {schedule}", []).append(last)
-        for loop in given.loops:
-            found.setdefault(f"PyTorch, {loop}", []).append(torch(loop, given, seed, cores))
+            last = train(*flags, "--seed", str(seed), "--precision", precision)
+            found.setdefault(f"ffdask, {schedule}, {precision}", []).append(last)
+        for loop, precision in product(given.loops, given.precisions):
+            figures = torch(loop, precision, given, seed, cores)
+            found.setdefault(f"PyTorch, {loop}, {precision}", []).append(figures)
         if "together" in given.loops:
-            found.setdefault("PyTorch, together, one thread", []).append(torch("together", given, seed, 1))
+            found.setdefault(ONE, []).append(torch("together", given.precisions[0], given, seed, 1))
     seconds = {name: [one["train_seconds"] for one in each] for name, each in found.items()}
-    best = min((f"PyTorch, {loop}" for loop in given.loops), key=lambda name: median(seconds[name]))
+    theirs = [name for name in found if name.startswith("PyTorch") and name != ONE]
+    best = min(theirs, key=lambda name: median(seconds[name]))
     rows = []
     for name, each in found.items():
-        faster = median([theirs / ours for theirs, ours in zip(seconds[best], seconds[name], strict=True)])
+        faster = median([least / own for least, own in zip(seconds[best], seconds[name], strict=True)])
         over = median([ours / least for ours, least in zip(seconds[name], floors, strict=True)])
         accuracy = 100 * mean(one["test_accuracy"] for one in each)
         rows.append([name, median(seconds[name]), f"{faster:.2f}", f"{over:.2f}", f"{accuracy:.2f}"])
@@ -88,7 +97,7 @@ def main() -> None:
     title = f"{given.layers}, {given.epochs} epochs, {cores} cores, medians of {given.repeats}"
     note = f"{where(last)}; PyTorch {found[best][0]['torch']}; floor {median(floors):.3g} s"
     if "together" in given.loops:
-        pairs = zip(seconds["PyTorch, together, one thread"], seconds["PyTorch, together"], strict=True)
+        pairs = zip(seconds[ONE], seconds[f"PyTorch, together, {given.precisions[0]}"], strict=True)
         note += f"; PyTorch's {cores} threads are {median([a / b for a, b in pairs]):.2f} times as fast as one"
     show(title, columns, rows, note, given.json)
 

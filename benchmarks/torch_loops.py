@@ -3,7 +3,8 @@
 The same recipe: positive, negative (sampled) and neutral rows, peer normalisation, a head on the layers above the
 first, images shifted by a pixel, the rate cooled down; by hand, in place, without autograd, the moving average inside
 the gradient's product, layer one's product and its gradient's shared between the kinds of rows. PyTorch has all
-cores. Random draws are PyTorch's own, so the bits are not ffdask's, but the mathematics is.
+cores. Random draws are PyTorch's own, so the bits are not ffdask's, but the mathematics is. In bfloat16 the factors of
+the large products are, and their results, as under autocast, with no more casts than needed; all else is float32.
 
 - `together`: all layers on each minibatch, the original loop [FF]. Above layer one all kinds of rows are one product.
 - `compiled`: the same, what lies between the products compiled by `torch.compile`.
@@ -51,13 +52,14 @@ def between(z: Tensor, bias: Tensor, running: Tensor, sign: Tensor, pairs: int) 
     scale = sign * torch.sigmoid(sign * (goodness[: 2 * pairs] - width)) * (2 / pairs)
     running = 0.9 * running + 0.1 * y[:pairs].mean(0)
     dz = torch.addcmul((running - running.mean()) * (PEER / pairs), y[: 2 * pairs], scale[:, None])
-    return dz, dz.sum(0), running, h
+    # In the products' own precision, for the next ones: no cast of theirs is needed.
+    return dz.to(z.dtype), dz.sum(0), running, h.to(z.dtype)
 
 
 def normalised(z: Tensor, bias: Tensor) -> Tensor:
     """Return a layer's normalised activities."""
     y = torch.relu(z + bias)
-    return y / (((y * y).sum(1) / y.shape[1]).sqrt() + EPSILON)[:, None]
+    return (y / (((y * y).sum(1) / y.shape[1]).sqrt() + EPSILON)[:, None]).to(z.dtype)
 
 
 def overlaid(product: Tensor, table: Tensor, labels: Tensor, squares: Tensor, share: Tensor) -> Tensor:
@@ -65,7 +67,7 @@ def overlaid(product: Tensor, table: Tensor, labels: Tensor, squares: Tensor, sh
     neutral = table.mean(0)
     true, mild = ((squares + 1) / 784).sqrt() + EPSILON, ((squares + share) / 784).sqrt() + EPSILON
     pairs = (product.repeat(2, 1) + table[labels]) / true.repeat(2)[:, None]
-    return torch.cat([pairs, (product + neutral) / mild[:, None]])
+    return torch.cat([pairs, (product + neutral) / mild[:, None]]).to(product.dtype)
 
 
 def moved(weights: Tensor, moment: Tensor, rate: float, decay: float) -> None:
@@ -81,12 +83,13 @@ def moved_in_one(weights: Tensor, moment: Tensor, rate: Tensor, decay: float) ->
 class Net:
     """Layers, head and data; each method is a piece of a loop."""
 
-    def __init__(self, layers: list[int], epochs: int, batch: int, seed: int, compiled: bool) -> None:
+    def __init__(self, layers: list[int], given: argparse.Namespace, epochs: int, compiled: bool) -> None:
         dataset = datasets.obtain("mnist")
         images, labels = datasets.load(dataset.path, "train")
-        self.dataset, self.generator = dataset, torch.Generator().manual_seed(seed)
+        self.dataset, self.generator = dataset, torch.Generator().manual_seed(given.seed)
         self.images, self.labels = torch.from_numpy(np.array(images)), torch.from_numpy(np.array(labels)).long()
-        self.n, self.epochs, self.batch = len(self.labels), epochs, batch
+        self.n, self.epochs, self.batch = len(self.labels), epochs, given.batch
+        self.kind = getattr(torch, given.precision)
         sizes = zip((784, *layers), layers, strict=False)
         self.weights = [torch.randn(a, b, generator=self.generator) / math.sqrt(a) for a, b in sizes]
         self.biases = [torch.zeros(width) for width in layers]
@@ -103,6 +106,17 @@ class Net:
         if compiled:
             self.between, self.overlaid = torch.compile(between), torch.compile(overlaid)
             self.moved, self.as_rate = torch.compile(moved_in_one), torch.tensor
+
+    def product(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return a product in the loop's precision."""
+        return a.to(self.kind) @ b.to(self.kind)
+
+    def pull(self, layer: int, a: Tensor, dz: Tensor) -> None:
+        """Move a layer's moment by the gradient, a product too."""
+        if self.kind == torch.float32:
+            self.moments[layer].addmm_(a.t(), dz, beta=KEEP, alpha=1 - KEEP)
+        else:
+            self.moments[layer].mul_(KEEP).add_(self.product(a.t(), dz), alpha=1 - KEEP)
 
     def negatives(self, rows: Tensor) -> Tensor:
         """Return wrong labels, drawn in proportion to what the head gave the rows last."""
@@ -132,14 +146,14 @@ class Net:
 
     def enter(self, x: Tensor, truth: Tensor, wrong: Tensor) -> Tensor:
         """Return layer one's pre-activations of all three kinds of rows."""
-        product, labels = x @ self.weights[0], torch.cat([truth, wrong])
+        product, labels = self.product(x, self.weights[0]), torch.cat([truth, wrong])
         return self.overlaid(product, self.weights[0][:10], labels, (x * x).sum(1), torch.tensor(0.1))
 
     def first_gradient(self, x: Tensor, dz: Tensor, labels: Tensor) -> None:
         """Move layer one's moment: the pixels of both kinds of rows are the same, the labels are ten rows."""
         n = len(x)
-        scaled = dz / (((x * x).sum(1) + 1) / 784).sqrt().add_(EPSILON).repeat(2)[:, None]
-        self.moments[0].addmm_(x.t(), scaled[:n] + scaled[n:], beta=KEEP, alpha=1 - KEEP)
+        scaled = dz.float() / (((x * x).sum(1) + 1) / 784).sqrt().add_(EPSILON).repeat(2)[:, None]
+        self.pull(0, x, scaled[:n] + scaled[n:])
         self.moments[0][:10].index_add_(0, labels, scaled, alpha=1 - KEEP)
 
     def update(self, layer: int, by_bias: Tensor, factor: float) -> None:
@@ -151,6 +165,7 @@ class Net:
 
     def teach(self, read: Tensor, rows: Tensor, factor: float) -> None:
         """Train the head on neutral rows; record what it gave them before."""
+        read = read.float()
         p = torch.softmax(read @ self.head, 1)
         self.probabilities[rows] = p
         p[torch.arange(len(rows)), self.labels[rows]] -= 1
@@ -179,10 +194,10 @@ def together(net: Net) -> None:
         z, below = net.enter(x, truth, labels[n:]), x
         for layer in range(len(net.weights)):
             if layer:
-                z = below @ net.weights[layer]
+                z = net.product(below, net.weights[layer])
             dz, by_bias, net.running[layer], h = net.between(z, net.biases[layer], net.running[layer], sign, n)
             if layer:
-                net.moments[layer].addmm_(below[: 2 * n].t(), dz, beta=KEEP, alpha=1 - KEEP)
+                net.pull(layer, below[: 2 * n], dz)
             else:
                 net.first_gradient(x, dz, labels)
             net.update(layer, by_bias, factor)
@@ -207,24 +222,27 @@ def chapters(net: Net, an_epoch: int = 2) -> None:
                 sign = torch.cat([-torch.ones(n), torch.ones(n)])
                 if layer:
                     into = torch.cat([below[0][here], below[1][here]])
-                    z = into @ weights
+                    z = net.product(into, weights)
                 else:
                     z = net.enter(x[here], truth[here], wrong[here])[: 2 * n]
                 dz, by_bias, net.running[layer], _ = net.between(z, net.biases[layer], net.running[layer], sign, n)
                 if layer:
-                    net.moments[layer].addmm_(into.t(), dz, beta=KEEP, alpha=1 - KEEP)
+                    net.pull(layer, into, dz)
                 else:
                     net.first_gradient(x[here], dz, torch.cat([truth[here], wrong[here]]))
                 net.update(layer, by_bias, factor)
             # The whole chapter in large blocks through what was just trained; what the top layer gives, the head alone
             # reads.
-            pushed = [torch.empty(count, weights.shape[1]) if layer < top or kind == 2 else None for kind in range(3)]
+            pushed = [
+                torch.empty(count, weights.shape[1], dtype=net.kind) if layer < top or kind == 2 else None
+                for kind in range(3)
+            ]
             for at in range(0, count, BLOCK):
                 here = slice(at, at + BLOCK)
                 first = () if layer else net.enter(x[here], truth[here], wrong[here]).chunk(3)
                 for kind, out in enumerate(pushed):
                     if out is not None:
-                        z = below[kind][here] @ weights if layer else first[kind]
+                        z = net.product(below[kind][here], weights) if layer else first[kind]
                         out[here] = net.normalised(z, net.biases[layer])
             below = [torch.empty(0) if out is None else out for out in pushed]
             if layer in net.read:
@@ -245,15 +263,16 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     with torch.no_grad():
         layers = [int(width) for width in given.layers.split(",")]
-        net = Net(layers, given.epochs, given.batch, given.seed, given.loop == "compiled")
+        net = Net(layers, given, given.epochs, given.loop == "compiled")
         if given.loop == "compiled":
             # Compilation is not training: a few minibatches of a network that is thrown away.
-            warm = Net(layers, 1, given.batch, given.seed, True)
+            warm = Net(layers, given, 1, True)
             warm.n = 20 * given.batch
             together(warm)
         begun = time.perf_counter()

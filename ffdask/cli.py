@@ -42,6 +42,7 @@ FLAGS: dict[str, dict[str, str]] = {
         "--learning-rate": "optimizer.learning_rate",
         "--seed": "training.seed",
         "--kernels": "training.kernels",
+        "--precision": "training.precision",
         "--scale": "training.scale",
     },
     "schedule": {

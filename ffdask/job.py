@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ffdask.calendar import Calendar, Rows, kept_rows
 from ffdask.errors import RunFailed
 from ffdask.head import HeadRecipe, HeadState, initial_head
-from ffdask.kernels import BACKENDS, Backend
+from ffdask.kernels import BACKENDS, Backend, Precision
 from ffdask.labels import Overlay
 from ffdask.layer import LayerRecipe, LayerState, Optimizer, initial_state
 from ffdask.negatives import NEGATIVES, Kind
@@ -46,6 +46,8 @@ class Job:
         Pixels by which images are shifted at random.
     kernels : str
         The backend's name.
+    precision : str
+        Of the large products.
     """
 
     fan_in: int
@@ -61,6 +63,7 @@ class Job:
     candidates: int = 0
     shift: int = 0
     kernels: Backend = BACKENDS[0]
+    precision: Precision = "float32"
 
     @property
     def objective_of(self) -> Objective:

@@ -196,6 +196,7 @@ class Trainee:
             moments=tuple(moment.copy() for moment in state.moments),
         )
         self.head = HeadTrainee(state.head, head or HeadRecipe(), kernels) if state.head else None
+        kernels.follow(self.now.weights)
         fan_in, width = self.now.weights.shape
         self._gradient = np.empty((min(fan_in, max(1, kernels.TILE // width)), width), self.now.weights.dtype)
 
@@ -290,6 +291,7 @@ class Trainee:
 
     def _descend(self, left: Array, right: Array, top: Array | None, rate: float, steps: int) -> None:
         """Move the weights by their gradient, some rows of it at a time: it is used while it is in the cache."""
+        left, right = self.kernels.rounded(left), self.kernels.rounded(right)
         for start in range(0, len(self.now.weights), len(self._gradient)):
             rows = slice(start, min(start + len(self._gradient), len(self.now.weights)))
             gradient = self._gradient[: rows.stop - start]
@@ -298,6 +300,7 @@ class Trainee:
                 gradient[: len(top) - start] = top[rows]
             moments = tuple(moment[rows] for moment in self.now.moments[0::2])
             self._update(self.now.weights[rows], moments, gradient, rate, self.optimizer.weight_decay, steps)
+            self.kernels.follow(self.now.weights, rows)
 
     def _update(
         self,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np  # noqa: F401  (its BLAS must be loaded before threadpoolctl looks)
 from threadpoolctl import ThreadpoolController
 
-VERSIONED = ("ffdask", "dask", "distributed", "numpy", "numba", "zarr", "xarray")
+VERSIONED = ("ffdask", "dask", "distributed", "numpy", "numba", "onednn-cpu-gomp", "zarr", "xarray")
 """Packages whose versions a run records."""
 
 _lock = threading.Lock()

@@ -11,7 +11,7 @@ from itertools import islice
 from ffdask.errors import BadInput
 from ffdask.lanes import KEY, lanes
 from ffdask.resolved import Resolved
-from ffdask.schedules.costs import NOMINAL, Rates, activity_bytes, cost, node_costs, state_bytes
+from ffdask.schedules.costs import NOMINAL, Rates, activity_bytes, cost, node_costs, nominal, state_bytes
 from ffdask.schedules.evaluated import evaluated
 from ffdask.schedules.ideal import Timed, ideal, makespan, speed_up_bound, units_taken
 from ffdask.schedules.steps import Plan, Schedule, Step, static_steps
@@ -151,9 +151,11 @@ class Forecast:
         return PROCESS_BYTES + data + kept + versions * state_bytes(job) + activities
 
 
-def forecast(resolved: Resolved, worker_of: Sequence[int], units: Sequence[int], rates: Rates = NOMINAL) -> Forecast:
+def forecast(
+    resolved: Resolved, worker_of: Sequence[int], units: Sequence[int], rates: Rates | None = None
+) -> Forecast:
     """Return the forecast of a run on workers with `units`, node n on worker ``worker_of[n]``."""
-    steps = check_schedule(resolved)
+    steps, rates = check_schedule(resolved), rates or nominal(resolved.job.precision)
     look_ahead, nodes = default_look_ahead(resolved.plan), Counter(worker_of)
     at_a_time = [each // units_taken(each, nodes[worker]) for worker, each in enumerate(units)]
     timed = ideal(

@@ -91,6 +91,8 @@ def resolve(config: Config, dataset: Dataset, units: int, federation: Federation
         candidates=config.network.candidates or 0,
         shift=config.training.shift,
         kernels=config.training.kernels,
+        # Before it is settled, auto counts as what every machine has.
+        precision="bfloat16" if config.training.precision == "bfloat16" else "float32",
     )
     return Resolved(config, dataset, job, plan, entry, federation)
 

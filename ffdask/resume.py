@@ -30,6 +30,7 @@ SAME = (
     "staleness",
     "seed",
     "kernels",
+    "precision",
 )
 """What must not differ between a run and its resumption, beside the data."""
 

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from ffdask.federation import expected, federate, roughly, shards_of
 from ffdask.graph import Graph
 from ffdask.history import history
 from ffdask.job import Images, Labels
+from ffdask.kernels import without_bfloat16
 from ffdask.network import Network
 from ffdask.plan import (
     Forecast,
@@ -35,9 +37,10 @@ from ffdask.plan import (
     schedule_of,
     text,
 )
+from ffdask.precision import settle
 from ffdask.resolved import Resolved, resolve
 from ffdask.resume import go_on, how_to_go_on
-from ffdask.schedules.costs import NOMINAL, Rates
+from ffdask.schedules.costs import Rates
 from ffdask.shards import Federation
 from ffdask.store import RunFolder, check_out, open_network, prepare
 from ffdask.summary import figures_of, record_of, test, validate
@@ -116,6 +119,8 @@ def fit(
     begun = time.perf_counter()
     config = config or Config()
     device = check_before_data(config, resume is not None)
+    if client is None and config.cluster.scheduler is None:
+        config = settle(config, _lacking_here, say)
     known, _ = _described(config)
     # A schedule of one's own is looked at before anything is fetched or started.
     check_schedule(resolve(config, known, default_units(config.cluster), roughly(config, known)))
@@ -126,7 +131,9 @@ def fit(
         # Held here too: the test set is evaluated in this process, in blocks on threads of our own.
         stack.enter_context(machine.one_thread())
         cluster = stack.enter_context(open_cluster(config.cluster, run, say, client))
-        resolved = resolve(config, dataset, cluster.units, federate(config, dataset, cluster, say))
+        federation = federate(config, dataset, cluster, say)
+        config = settle(config, partial(cluster.on_each_worker, without_bfloat16), say)
+        resolved = resolve(config, dataset, cluster.units, federation)
         slots, ahead = place(resolved, cluster.slots)
         check_memory(ahead, *cluster.memory_limit())
         readers = _readers(cluster, dataset, _nobody if resolved.federation else say)
@@ -220,6 +227,7 @@ def _ahead(config: Config, say: Say) -> tuple[Forecast, str, int, int]:
         count = config.cluster.workers or 1
         slots = [Slot("", f"worker{i}", units // count + (i < units % count)) for i in range(count)]
         together = count if not config.cluster.processes else 1
+        config = settle(config, _lacking_here, say)
         limit = own_memory_limit(config.cluster)
     else:
         with open_cluster(config.cluster, "dryrun", say) as cluster:
@@ -227,6 +235,7 @@ def _ahead(config: Config, say: Say) -> tuple[Forecast, str, int, int]:
             if shards is not None and shards.held:
                 federation = federate(config, dataset, cluster, say, writes=False)
             slots, (limit, together) = cluster.slots, cluster.memory_limit()
+            config = settle(config, partial(cluster.on_each_worker, without_bfloat16), say)
             if config.data.dataset not in datasets.KNOWN:
                 # A known name may be fetched by the workers themselves; a plan fetches nothing.
                 _readers(cluster, dataset, say)
@@ -258,12 +267,16 @@ def check_before_data(config: Config, resumes: bool = False) -> str:
     return "cpu"
 
 
-def place(resolved: Resolved, workers: Sequence[Slot], rates: Rates = NOMINAL) -> tuple[list[Slot], Forecast]:
+def place(resolved: Resolved, workers: Sequence[Slot], rates: Rates | None = None) -> tuple[list[Slot], Forecast]:
     """Return each node's slot, and the forecast of the run on them."""
     readers = resolved.federation.readers if resolved.federation else None
     slots = place_nodes(costs_of_nodes(resolved), workers, readers)
     worker_of = [list(workers).index(slot) for slot in slots]
     return slots, forecast(resolved, worker_of, [worker.units for worker in workers], rates)
+
+
+def _lacking_here() -> dict[str, str]:
+    return {"this machine": without_bfloat16()}
 
 
 def _described(config: Config) -> tuple[Dataset, str]:

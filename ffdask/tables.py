@@ -143,6 +143,10 @@ class TrainingTable:
     kernels: Annotated[Backend, Field(description="the hot loops: compiled, or NumPy's; alike but for rounding")] = (
         BACKENDS[0]
     )
+    precision: Annotated[
+        Literal["float32", "bfloat16", "auto"],
+        Field(description="of products; bfloat16 needs AVX512-BF16 or AMX, and ffdask[bfloat16]; auto: if all have it"),
+    ] = "float32"
     scale: Annotated[
         float,
         Field(gt=0, le=100, allow_inf_nan=False, description="times the epochs and the widths (to a multiple of 8)"),

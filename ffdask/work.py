@@ -97,8 +97,9 @@ def _goodness_of(job: Job, visit: Visit, index: int, tried: Sequence[Candidates]
 
 def _tried(job: Job, step: Step, inputs: Mapping[str, Any], data: Data, index: int) -> list[Candidates]:
     """Return a visit's minibatches under the labels tried, behind the layers whose states are among the inputs."""
-    kernels, visit = named(job.kernels), step.visits[index]
+    kernels, visit = named(job.kernels, job.precision), step.visits[index]
     layers = sorted(int(role.removeprefix("state")) for role in inputs if role.startswith("state"))
+    _follow([inputs[f"state{layer}"] for layer in layers], kernels)
     if "candidates" in inputs:
         passed: list[Candidates] = inputs["candidates"][index]
     else:
@@ -125,7 +126,7 @@ def _candidates(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> 
 
 
 def _train(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outcome:
-    kernels = named(job.kernels)
+    kernels = named(job.kernels, job.precision)
     state = inputs.get("state") or job.initial_layer(step.layer)
     trainee = Trainee(state, job.layer, job.optimizer, job.objective_of, kernels, job.head)
     passed: dict[str, list[Array]] = {piece: [] for piece in step.gives if piece != "state"}
@@ -178,11 +179,17 @@ def _state(job: Job, inputs: Mapping[str, Any], layer: int) -> LayerState:
     return inputs.get(f"state{layer}") or job.initial_layer(layer)
 
 
+def _follow(states: Sequence[LayerState], kernels: Kernels) -> None:
+    for state in states:
+        kernels.follow(state.weights)
+
+
 def _push(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outcome:
-    kernels = named(job.kernels)
+    kernels = named(job.kernels, job.precision)
     # From where the push before left off, or all the way from pixels: the same shapes, so the same bits.
     first = step.layer - 1 if "activities" in inputs else 1
     states = [_state(job, inputs, layer) for layer in range(first, step.layer)]
+    _follow(states, kernels)
     width, pushed = job.widths[step.layer - 2], []
     for index, visit in enumerate(step.visits):
         passed = np.empty((job.copies * job.calendar.chunk_rows(visit.chunk), width), np.float32)
@@ -196,8 +203,9 @@ def _push(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outcom
 
 
 def _push_head(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outcome:
-    kernels = named(job.kernels)
+    kernels = named(job.kernels, job.precision)
     states = [_state(job, inputs, layer) for layer in range(1, len(job.widths) + 1)]
+    _follow(states, kernels)
     pushed: dict[str, list[Array]] = {piece: [] for piece in step.gives}
     total = 0
     for visit in step.visits:

@@ -19,7 +19,8 @@ from conftest import make_store
 from distributed import LocalCluster
 from zarr import open_group
 
-from ffdask import cluster, datasets, embedded, machine
+from ffdask import cluster, datasets, embedded, machine, run
+from ffdask.kernels import onednn
 from ffdask.store import FORMAT
 
 BASE = ["--chunk", "100", "--batch-size", "20", "--layers", "20,30", "--epochs", "1", "--units", "2", "--out", "out"]
@@ -197,6 +198,18 @@ def other_bits(place: Place) -> Arguments:
     there = real | {"blas": "another one"}
     place.monkeypatch.setattr(machine, "fingerprint", lambda: real if threading.get_ident() == main else there)
     return ["--scheduler", place.scheduler(1), "--strict-bits"]
+
+
+def old_processor(place: Place) -> Arguments:
+    place.monkeypatch.setattr(run, "without_bfloat16", lambda: "it is too old")
+    return ["--precision", "bfloat16"]
+
+
+def old_worker(place: Place) -> Arguments:
+    main = threading.get_ident()
+    monkeypatch = place.monkeypatch
+    monkeypatch.setattr(onednn, "unavailable", lambda: "" if threading.get_ident() == main else "it is too old")
+    return ["--precision", "bfloat16", "--scheduler", place.scheduler(1)]
 
 
 def small_memory(place: Place) -> Arguments:
@@ -390,6 +403,8 @@ CASES = [
         "install",
     ),
     case("no ffdask", without_ffdask, "worker tcp://", "has no ffdask", "needs ffdask", "install it there"),
+    case("an old processor", old_processor, "training.precision", "this machine: it is too old", "give float32"),
+    case("an old worker", old_worker, "training.precision", "'bfloat16'", "0: it is too old", "give float32"),
     case("other bits", other_bits, "--strict-bits", "blas 'another one'", "use like workers", "leave the flag out"),
     case(
         "too little memory", small_memory, "memory", "a worker needs about", "GiB and has 0.00 GiB", "give more memory"

@@ -105,6 +105,7 @@ VALUES = {
     "--learning-rate": ("0.002", 0.002),
     "--seed": ("9", 9),
     "--kernels": ("numpy", "numpy"),
+    "--precision": ("auto", "auto"),
     "--scale": ("0.5", 0.5),
     "--schedule": ("all-layers", "all-layers"),
     "--nodes": ("4", 4),

@@ -17,8 +17,16 @@ from numpy.typing import NDArray
 Array = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
 
+Factor = NDArray[Any]
+"""What a product takes: an `Array`, or bfloat16 numbers by their bits, uint16, since NumPy has no such dtype."""
+
+ALL = slice(None)
+
 Backend = Literal["numba", "numpy"]
 """Backends by the name that the configuration uses, the default first."""
+
+Precision = Literal["float32", "bfloat16"]
+"""What the large products multiply; their sums, and all else, are float32."""
 
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
@@ -32,8 +40,17 @@ class Kernels(Protocol):
     def TILE(self) -> int:
         """Elements of a gradient made and used up at a time."""
 
-    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+    def matmul(self, a: Factor, b: Factor, out: Array | None = None) -> Array:
         """Return ``a @ b``."""
+
+    def rounded(self, x: Array) -> Factor:
+        """Return `x` as `matmul` takes it: who multiplies by it several times has it rounded once."""
+
+    def follow(self, weights: Array, rows: slice = ALL) -> None:
+        """Take note of what `weights`, or these rows of them, are now: `matmul` meets them again and again."""
+
+    def to_bfloat16(self, x: Array, out: Factor) -> None:
+        """Write the nearest bfloat16 numbers (ties to even) into `out`, as their bits."""
 
     def scale(self, images: NDArray[Any], values: Array, cleared: int) -> Array:
         """Write pixels scaled to [0, 1] into `values`, its first `cleared` columns zero; return each row's squares."""
@@ -74,7 +91,22 @@ class Kernels(Protocol):
         """Move `weights` and both moments in place by Adam."""
 
 
+def named(name: str, precision: Precision = "float32") -> Kernels:
+    """Return a backend by its name; its library is imported now, and not before.
+
+    With bfloat16 products it remembers the weights that it follows: ask for one a step.
+    """
+    exact = _backend(name)
+    if precision == "float32":
+        return exact
+    return cast(Kernels, importlib.import_module(f"{__name__}.bfloat16").BFloat16(exact))
+
+
 @cache
-def named(name: str) -> Kernels:
-    """Return a backend by its name; its library is imported now, and not before."""
+def _backend(name: str) -> Kernels:
     return cast(Kernels, importlib.import_module(f"{__name__}.{_MODULES[name]}"))
+
+
+def without_bfloat16() -> str:
+    """Return why this machine has no bfloat16 products, in words that end a sentence; empty if it has them."""
+    return cast(str, importlib.import_module(f"{__name__}.onednn").unavailable())

@@ -19,7 +19,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from ffdask.kernels.reference import EPSILON, matmul
+from ffdask.kernels.reference import EPSILON, follow, matmul, rounded
 
 __all__ = [
     "TILE",
@@ -28,12 +28,15 @@ __all__ = [
     "derivative",
     "derivative_below",
     "fold",
+    "follow",
     "matmul",
     "momentum",
     "normalise",
     "overlay",
+    "rounded",
     "running",
     "scale",
+    "to_bfloat16",
 ]
 
 Array = NDArray[np.floating[Any]]
@@ -70,6 +73,21 @@ def _read_only(given: Any) -> Any:
         given = np.ascontiguousarray(given).view()
         given.setflags(write=False)
     return given
+
+
+@_compiled("out")
+def _to_bfloat16(x: NDArray[np.uint32], out: NDArray[np.uint16]) -> None:
+    for i in range(x.size):
+        bits = x[i]
+        high = bits >> np.uint32(16)
+        nearest = (bits + (np.uint32(0x7FFF) + (high & np.uint32(1)))) >> np.uint32(16)
+        not_a_number = (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
+        out[i] = np.uint16(high | np.uint32(0x40) if not_a_number else nearest)
+
+
+def to_bfloat16(x: Array, out: NDArray[np.uint16]) -> None:
+    """Write the nearest bfloat16 numbers into `out`, as their bits; see `reference.to_bfloat16`."""
+    _to_bfloat16(x.reshape(-1).view(np.uint32), out.reshape(-1))
 
 
 def scale(images: NDArray[Any], values: Array, cleared: int) -> Array:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ffdask.config import ALLOWED
+from ffdask.kernels import without_bfloat16
 from ffdask.schedules import SCHEDULES
 from tests.system.conftest import outside_cluster
 
@@ -35,6 +37,25 @@ def test_the_placements_of_the_chapter_rule_are_one_computation(train):
     others = [train(schedule__name=name, schedule__nodes=3) for name in ("all-layers", "single-layer")]
     assert {other.summary["weights_sha256"] for other in others} == {one.summary["weights_sha256"]}
     assert [run.summary["nodes"] for run in (one, *others)] == [1, 3, 3]
+
+
+LACKING = without_bfloat16()
+
+
+@pytest.mark.skipif(bool(LACKING), reason=f"no bfloat16 products here: {LACKING}")
+def test_bfloat16_gives_one_digest_everywhere_and_auto_is_settled_and_recorded(train, inline_digest):
+    wide = {"network__layers": [40, 48, 64], "training__precision": "bfloat16"}
+    digest = inline_digest(**wide)
+    assert digest != inline_digest(**wide | {"training__precision": "float32"})
+    for keys in list(LAYOUTS.values())[1:]:
+        assert train(**wide, **keys).summary["weights_sha256"] == digest
+    said: list[str] = []
+    run = train(say=said.append, **wide | {"training__precision": "auto"})
+    assert (run.summary["weights_sha256"], run.summary["precision"]) == (digest, "bfloat16")
+    assert said.count("precision: bfloat16") == 1
+    attributes = json.loads((run.path / "run.zarr" / "zarr.json").read_text())["attributes"]
+    assert attributes["configuration"]["training"]["precision"] == "bfloat16"
+    assert attributes["resolved"]["precision"] == "bfloat16"
 
 
 SHORT = {
