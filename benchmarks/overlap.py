@@ -31,7 +31,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from side_by_side import arguments, median, show, where
 
 import ffdask
-from ffdask import datasets
+from ffdask import blocks, datasets
 from ffdask.cluster import Slot
 from ffdask.config import Config, load
 from ffdask.embedded import SETTINGS, embedded_cluster, silence
@@ -97,7 +97,9 @@ def made(job: Job, step: Step, piece: str) -> Any:
     """Return a piece of the true size; of a state every page is written, with a digest in place of its step count."""
     if piece == "state" and step.layer:
         value, like = 1 + step.round + 0.01 * step.layer, shapes(job, step.layer)
-        arrays = {name: np.full(shape, value, np.float32) for name, shape in like.items()}
+        arrays = dict(zip(like, blocks.empty(*((shape, np.float32) for shape in like.values())), strict=True))
+        for array in arrays.values():
+            array.fill(value)
         state = LayerState.of(arrays, 0)
         return frozen(replace(state, steps=digest(state)))
     if piece == "state":
@@ -143,6 +145,7 @@ def config_of(given: Any, nodes: int, path: Path) -> Config:
         "cluster.workers": nodes if given.processes or given.apart else 1,
         "cluster.units": nodes,
         "cluster.processes": given.processes,
+        "cluster.share": not given.unshared,
         "run.evaluate_every": given.evaluate_every,
         "run.checkpoint_every": given.checkpoint_every,
         "run.cut_every": given.cut_every,
@@ -196,6 +199,7 @@ def main() -> None:
     parser.add_argument("--checkpoint-every", type=int, default=4, help="chapters")
     parser.add_argument("--cut-every", type=int, default=4, help="chapters")
     parser.add_argument("--processes", action="store_true", help="a worker process for each node; else threads of one")
+    parser.add_argument("--unshared", action="store_true", help="processes send states, and map none")
     parser.add_argument("--apart", action="store_true", help="a worker for each node, all in one process")
     parser.add_argument("--repeats", type=int, default=1)
     given = parser.parse_args()
@@ -217,6 +221,7 @@ def main() -> None:
                     seconds.append(last["train_seconds"])
                 found = median(seconds)
                 where_ = "processes" if given.processes else "workers" if given.apart else "threads"
+                where_ += ", unshared" if given.unshared else ""
                 figures = (ideal, found, ideal / found, speed_up, speed_up * ideal / found)
                 rows.append([f"{nodes} {where_}", len(config.network.layers), step, *figures, _peak(last)])
     columns = ["nodes", "layers", "step, s", "ideal, s", "measured, s", "efficiency", "ideal speed-up", "speed-up"]

@@ -18,7 +18,7 @@ import dask
 from distributed import Client, Worker, performance_report
 from distributed.diagnostics.plugin import WorkerPlugin
 
-from ffdask import machine
+from ffdask import blocks, machine
 from ffdask.embedded import SETTINGS, embedded_cluster, machine_memory, resource_name, silence
 from ffdask.errors import BadInput
 from ffdask.tables import ClusterTable
@@ -59,6 +59,21 @@ class OneThread(WorkerPlugin):
     def teardown(self, worker: Worker) -> None:
         """Let go; the last run that does restores what there was."""
         machine.let_go()
+
+
+class Sharing(WorkerPlugin):
+    """Has a worker's process put large arrays where the host's other processes can map them, while a run uses it."""
+
+    def __init__(self, run: str) -> None:
+        self.name = f"ffdask-sharing-{run}"
+
+    def setup(self, worker: Worker) -> None:
+        """Begin; a worker that comes back after a loss begins again."""
+        blocks.begin()
+
+    def teardown(self, worker: Worker) -> None:
+        """End; the last run that does lets go of what nobody uses."""
+        blocks.end()
 
 
 def addresses_of(client: Client, slots: Sequence[Slot]) -> list[str]:
@@ -145,6 +160,36 @@ class Cluster:
         limits = [int(known[slot.address]["memory_limit"] or 0) for slot in self.slots if slot.address in known]
         # Without a limit of its own a worker has its machine's memory, which only it knows.
         return min((limit for limit in limits if limit), default=1 << 62), 1
+
+    @contextlib.contextmanager
+    def sharing(self, run: str, table: ClusterTable, say: Say) -> Iterator[None]:
+        """Have states move between the worker processes, and to here, without a copy, where all are on one host."""
+        if self.threads or not table.share:
+            yield
+            return
+        apart = self._apart()
+        if apart is not None:
+            if apart:
+                say(f"states travel by Dask's connections, not by shared memory: {apart}")
+            yield
+            return
+        plugin = Sharing(run)
+        self.client.register_plugin(plugin)
+        try:
+            yield
+        finally:
+            _unregister(self.client, plugin.name)
+
+    def _apart(self) -> str | None:
+        """Return why the processes cannot map each other's memory, empty where nobody expects it; None if they can."""
+        known = self.client.scheduler_info(n_workers=-1)["workers"]
+        here = addresses_of(self.client, self.slots)
+        if len({known[address]["host"] for address in here}) != 1:
+            return ""
+        probes = [blocks.probe(), *self.client.run(blocks.probe, workers=here).values()]
+        reasons = {"this process": blocks.out_of_reach(probes)}
+        reasons |= self.client.run(blocks.out_of_reach, probes, workers=here)
+        return next((f"{who}: {reason}" for who, reason in reasons.items() if reason), None)
 
     def report(self, file: str | None) -> contextlib.AbstractContextManager[Any]:
         """Return an entered context that writes Dask's performance report until it is left, if a file is named."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from distributed import Client, Future, KilledWorker
 
+from ffdask.blocks import Published, plain
 from ffdask.cluster import Slot, addresses_of
 from ffdask.datasets import Dataset
 from ffdask.errors import RunFailed
@@ -85,6 +86,7 @@ class Graph:
         self.taken = {slot.name: units_taken(slot.units, nodes[slot.name]) for slot in slots}
         self._sent: dict[int, Future] = {}
         self._trained: dict[int, tuple[int, int]] = {}
+        self._held: dict[tuple[int, str], list[tuple[int, Published]]] = {}
 
     def gather(self, futures: list[Future]) -> list[Outcome]:
         """Return the outcomes of futures; raises RunFailed if one was lost, or its worker is gone."""
@@ -100,6 +102,7 @@ class Graph:
         futures = [*records, *self._sent.values(), *(one.outcome for one in placed)]
         futures += [picked for one in placed for picked in one.picked.values()]
         self._sent.clear()
+        self._held.clear()
         # A cluster that is gone has nothing left to cancel.
         with contextlib.suppress(Exception):
             self.client.cancel(futures, force=True)
@@ -188,7 +191,7 @@ class Graph:
     def values(self, placed: Mapping[Need, Placed]) -> dict[Need, Any]:
         """Return pieces themselves, gathered here."""
         outcomes = self.gather([self.picked(one, need.piece) for need, one in placed.items()])
-        return {need: outcome[need.piece] for need, outcome in zip(placed, outcomes, strict=True)}
+        return {need: plain(outcome[need.piece]) for need, outcome in zip(placed, outcomes, strict=True)}
 
     def restore(self, step: Step, piece: str, value: Any) -> None:
         """Hand out a piece of a step that an earlier run of the schedule did, as if the graph were cut behind it."""
@@ -221,8 +224,20 @@ class Graph:
         for (need, placed), value in zip(found, values, strict=True):
             key = f"load_{need.piece}-{step.name}"
             future = self._helper(given, pick(value, need.piece), slot=placed.slot, key=key)
+            if isinstance(value[need.piece], Published):
+                # What the task carries is where the value is, not the value: it must stay there.
+                self._held.setdefault((step.layer, need.piece), []).append((step.round, value[need.piece]))
             loaded = Placed(step, placed.slot, future, placed.cuts, cut=True)
             self.ledger.replace(need, step.layer if need.piece == "state" else None, loaded)
+
+    def settled(self, oldest: int) -> None:
+        """Let go of what was held behind cuts, of which no task is left that could do its work again.
+
+        `oldest` is the first round that has unfinished steps: those behind a later cut begin there.
+        """
+        for held in self._held.values():
+            while len(held) > 1 and held[1][0] < oldest:
+                del held[0]
 
     def _cut_there(self, need: Need, placed: Placed) -> None:
         """Cut behind what must not come here: it is laid aside on its worker, and taken up by a task of its own."""

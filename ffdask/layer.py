@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked
 
-from ffdask import draws
+from ffdask import blocks, draws
 from ffdask.head import HeadRecipe, HeadState, HeadTrainee, empty_head
 from ffdask.kernels import Kernels
 from ffdask.objectives import Objective, Scored
@@ -189,12 +189,8 @@ class Trainee:
         head: HeadRecipe | None = None,
     ) -> None:
         self.recipe, self.optimizer, self.objective, self.kernels = recipe, optimizer, objective, kernels
-        self.now = replace(
-            state,
-            weights=state.weights.copy(),
-            bias=state.bias.copy(),
-            moments=tuple(moment.copy() for moment in state.moments),
-        )
+        weights, bias, *moments = blocks.copied(state.weights, state.bias, *state.moments)
+        self.now = replace(state, weights=weights, bias=bias, moments=tuple(moments))
         self.head = HeadTrainee(state.head, head or HeadRecipe(), kernels) if state.head else None
         kernels.follow(self.now.weights)
         fan_in, width = self.now.weights.shape

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ffdask import datasets, machine
+from ffdask import blocks, datasets, machine
+from ffdask.blocks import Published
 from ffdask.datasets import Dataset
 from ffdask.errors import BadInput, RunFailed, told
 from ffdask.job import Data, Images, Job, Labels
@@ -18,6 +19,9 @@ from ffdask.schedules.steps import Step
 from ffdask.shards import ShardedCalendar
 from ffdask.stay import Away, Kept
 from ffdask.work import Outcome, perform
+
+LARGE = ("state", "activities", "neutral")
+"""Pieces whose arrays may be in memory that other processes map."""
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +61,9 @@ def run_step(
     if threads != 1:
         raise RunFailed(f"step {step.name}: BLAS has {threads} threads on worker {worker}; something set them anew")
     inputs = {role: outcomes[role][piece] for role, piece in pieces.items()}
-    inputs = {role: value.value if isinstance(value, Kept | Away) else value for role, value in inputs.items()}
+    inputs = {
+        role: value.value if isinstance(value, Kept | Away | Published) else value for role, value in inputs.items()
+    }
     data = _sent(chunks) if chunks is not None else _read(job, dataset, step.node)
     sharded = isinstance(job.calendar, ShardedCalendar)
     started, clock = time.time(), time.perf_counter()
@@ -79,6 +85,8 @@ def run_step(
         raise RunFailed(failure)
     if sharded:
         outcome = {piece: _stays(step, piece, value) for piece, value in outcome.items()}
+    if blocks.shared():
+        outcome = {piece: _published(piece, value) for piece, value in outcome.items()}
     outcome["record"] = {
         "name": step.name,
         "kind": step.kind,
@@ -98,6 +106,11 @@ def run_step(
 def _stays(step: Step, piece: str, value: Any) -> Any:
     """Return a federated step's piece as it may be handed on: states and figures as they are, the rest kept."""
     return value if piece in ("state", "record") else Kept(value, f"{piece} of {step.name}")
+
+
+def _published(piece: str, value: Any) -> Any:
+    """Return a piece as it may be mapped by other processes, if it is large and may leave its node."""
+    return Published(value) if piece.startswith(LARGE) and not isinstance(value, Kept) else value
 
 
 def _read(job: Job, dataset: Dataset, node: int) -> Data:

@@ -139,6 +139,9 @@ def fit(
         readers = _readers(cluster, dataset, _nobody if resolved.federation else say)
         record = record_of(resolved, cluster, device)
         folder, checkpoint = _begun(config, record) if resume is None else go_on(Path(resume), record, say)
+        if federation is None:
+            # What leaves a federated node goes through its connections, where it can be watched.
+            stack.enter_context(cluster.sharing(run, config.cluster, say))
         graph = Graph(
             cluster.client,
             run,

@@ -9,6 +9,7 @@ from typing import Any
 
 from distributed import Future, as_completed
 
+from ffdask.blocks import plain
 from ffdask.checkpoints import Checkpoint
 from ffdask.errors import Diverged, RunFailed
 from ffdask.graph import Graph, Placed
@@ -222,6 +223,7 @@ class Training:
         self._unfinished[step.round] -= 1
         if not self._unfinished[step.round]:
             del self._unfinished[step.round]
+            self.graph.settled(min(self._unfinished, default=step.round))
         self.graph.cut(step)
         self.on_record(result)
         self._checkpoint()
@@ -273,7 +275,7 @@ class Training:
         if missing:
             raise RunFailed(f"the schedule ended without training {_named(missing)}")
         outcomes = self.graph.gather([self.graph.picked(newest[layer], "state") for layer in layers])
-        states = [outcome["state"] for outcome in outcomes]
+        states = [plain(outcome["state"]) for outcome in outcomes]
         head = states[plan.layers] if plan.trains_head else None
         return Network(tuple(states[: plan.layers]), head, self.graph.job.classes, self.graph.job.overlay)
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ffdask import blocks
 from ffdask.batches import inputs_of, masks_of, pixels_of, rows_of, spans
 from ffdask.calendar import Visit
 from ffdask.candidates import Candidates, enter, rise, score_table
@@ -136,7 +137,7 @@ def _train(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outco
         rows = within[-1][1] - within[0][0]
         for piece, copies in (("activities", job.copies), ("neutral", 1)):
             if piece in passed:
-                passed[piece].append(np.empty((copies * rows, width), np.float32))
+                passed[piece] += blocks.empty(((copies * rows, width), np.float32))
         mask = masks_of(job, step.layer, step, visit) if "activities" in passed or trainee.head else None
         for where, factor, batch, labels in inputs_of(job, step.layer, step, visit, index, inputs, data):
             y, goodness, product = trainee.forward(batch)
@@ -192,7 +193,7 @@ def _push(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outcom
     _follow(states, kernels)
     width, pushed = job.widths[step.layer - 2], []
     for index, visit in enumerate(step.visits):
-        passed = np.empty((job.copies * job.calendar.chunk_rows(visit.chunk), width), np.float32)
+        (passed,) = blocks.empty(((job.copies * job.calendar.chunk_rows(visit.chunk), width), np.float32))
         masks = [masks_of(job, layer, step, visit) for layer in range(first, step.layer)]
         for where, _, batch, _ in inputs_of(job, first, step, visit, index, inputs, data):
             z, _ = batch.preactivations(states[0].weights, kernels)
@@ -212,7 +213,7 @@ def _push_head(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> O
         images, _ = rows_of(job, visit, data)
         order, rows = job.calendar.order(visit), len(images)
         for layer in layers_read(len(job.widths)):
-            pushed[f"neutral{layer}"].append(np.empty((rows, job.widths[layer - 1]), np.float32))
+            pushed[f"neutral{layer}"] += blocks.empty(((rows, job.widths[layer - 1]), np.float32))
         for start, stop, _ in job.calendar.minibatches(visit):
             activities = climb_neutral(states, pixels_of(job, images[order[start:stop]]), kernels)
             for layer in layers_read(len(job.widths)):
