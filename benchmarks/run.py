@@ -1,9 +1,9 @@
 """The same whole job in ffdask and in three PyTorch loops: seconds of training, alternating, and the accuracy of each.
 
-`best` is PyTorch's fastest loop; they are in `torch_loops.py`. All have all cores; each run is a process of its own. PyTorch's own gain from cores
-is measured beside, by `together` with one thread. The floor is the time of the streaming recipe's
-products alone in float32, at the rate of all cores together, measured before each turn. PyTorch is not a dependency:
-`pip install torch`; bfloat16 needs `pip install 'ffdask[bfloat16]'`.
+The loops are in `torch_loops.py`; `best` is the fastest of them. All have all cores; each run is a process of its own.
+PyTorch's own gain from cores is measured beside, by `together` with one thread. The floor is the time of the streaming
+recipe's products alone in float32, at the rate of all cores together, measured before each turn. PyTorch is not a
+dependency: `pip install torch`; bfloat16 needs `pip install 'ffdask[bfloat16]'`.
 
 python benchmarks/run.py --epochs 3 --repeats 3
 python benchmarks/run.py --epochs 3 --repeats 3 --precisions float32 bfloat16
