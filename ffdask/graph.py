@@ -28,6 +28,7 @@ from ffdask.schedules.ledger import Ledger
 from ffdask.schedules.steps import Need, Plan, Step
 from ffdask.shards import ShardedCalendar
 from ffdask.stay import drop, recall, stow
+from ffdask.told import Listener
 from ffdask.work import Outcome
 
 HELPERS_FIRST = 1_000_000_000
@@ -81,6 +82,7 @@ class Graph:
         self.client, self.run, self.job, self.plan, self.dataset = client, run, job, plan, dataset
         self.slots, self.chunks, self.readers, self.cut_every = slots, chunks, readers, cut_every
         self.ledger: Ledger[Placed] = Ledger(plan)
+        self.listener = Listener(client, run)
         self.watch = Watch(client, slots, _own_rows(job))
         nodes = Counter(slot.name for slot in slots)
         self.taken = {slot.name: units_taken(slot.units, nodes[slot.name]) for slot in slots}
@@ -96,15 +98,16 @@ class Graph:
             raise RunFailed(f"a result was lost before it was read: {type(error).__name__}: {error}") from error
         return outcomes
 
-    def close(self, records: Iterable[Future]) -> None:
+    def close(self, flying: Iterable[Future]) -> None:
         """Cancel whatever is still to do and let go of every future: nothing of this run stays on the cluster."""
         placed = self.ledger.clear()
-        futures = [*records, *self._sent.values(), *(one.outcome for one in placed)]
+        futures = [*flying, *self._sent.values(), *(one.outcome for one in placed)]
         futures += [picked for one in placed for picked in one.picked.values()]
         self._sent.clear()
         self._held.clear()
         # A cluster that is gone has nothing left to cancel.
         with contextlib.suppress(Exception):
+            self.listener.end()
             self.client.cancel(futures, force=True)
             if self.plan.sharded:
                 here = addresses_of(self.client, self.slots)
@@ -142,7 +145,7 @@ class Graph:
         return None
 
     def submit(self, step: Step, order: int) -> Future:
-        """Submit a step; return the future of its record. The lower its `order`, the earlier it runs."""
+        """Submit a step; return its outcome's future. The lower its `order`, the earlier it runs."""
         slot = self.slots[step.node]
         futures, pieces = {}, {}
         for role, need in step.needs.items():
@@ -159,13 +162,22 @@ class Graph:
             pieces,
             self._rows(step, slot),
             slot.name,
+            self.run,
             key=f"{step.name}-{self.run}",
             resources={slot.resource: self.taken[slot.name]},
             priority=-order,
             pure=False,
         )
         self.ledger.put(step, Placed(step, slot, outcome, self._cuts(step)))
-        return self._helper(figures, outcome, slot=slot, key=f"record-{step.name}")
+        return outcome
+
+    def record(self, step: Step, outcome: Future) -> dict[str, Any]:
+        """Return the record of a step that has ended: as its worker told it, or out of its outcome."""
+        told = self.listener.take(step.name)
+        if told is None:
+            slot = self.slots[step.node]
+            (told,) = self.gather([self._helper(figures, outcome, slot=slot, key=f"record-{step.name}")])
+        return told
 
     def _input(self, placed: Placed, need: Need, slot: Slot) -> Future:
         """Return the future that a reader takes: the outcome itself on its worker, else the one piece."""

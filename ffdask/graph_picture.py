@@ -83,15 +83,13 @@ def _chosen(forecast: Forecast, rounds: int | None) -> tuple[list[Task], str]:
 def graph_picture(forecast: Forecast, rounds: int | None = None) -> Figure:
     """Return the Dask graph of a forecast's first rounds.
 
-    Each task is a text whose `gid` is its key; a step's record, a small task that the client reads, is a dot beside
-    it. Each piece is an arrow whose `gid` is ``from>to:piece``.
+    Each task is a text whose `gid` is its key. Each piece is an arrow whose `gid` is ``from>to:piece``.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     tasks, note = _chosen(forecast, rounds)
-    records = [task for task in tasks if task.function == "figures"]
-    graph = graph_of([task for task in tasks if task.function != "figures"])
+    graph = graph_of(tasks)
     places = _places(graph)
     columns = 1 + max((x for x, _ in places.values()), default=0)
     top, bottom = min((y for _, y in places.values()), default=0), max((y for _, y in places.values()), default=0)
@@ -109,11 +107,7 @@ def graph_picture(forecast: Forecast, rounds: int | None = None) -> Figure:
             _edge(axes, source, task, kind, [piece for piece in pieces if flow(piece) == kind], places, labelled)
     for task in graph:
         _node(axes, task, places[task])
-    for record in records:
-        x, y = places[record.takes[0][0]]
-        corner = [x + BOX_WIDTH / 2], [y + BOX_HEIGHT / 2]
-        axes.plot(*corner, "o", markersize=5, color="#999999", markeredgecolor="white", zorder=6, gid=record.key)
-    _legend(figure, graph, bool(records))
+    _legend(figure, graph)
     return figure
 
 
@@ -256,7 +250,7 @@ def _smooth(points: list[Point]) -> Path:
     return Path(vertices, codes)
 
 
-def _legend(figure: Figure, graph: nx.MultiDiGraph[Task], records: bool) -> None:
+def _legend(figure: Figure, graph: nx.MultiDiGraph[Task]) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -269,8 +263,6 @@ def _legend(figure: Figure, graph: nx.MultiDiGraph[Task], records: bool) -> None
         for kind, (name, style, colour) in FLOWS.items()
         if kind in drawn
     ]
-    if records:
-        lines.append(Line2D([], [], color="#999999", marker="o", markersize=4, linestyle="", label="its record"))
     figure.legend(
         handles=[*boxes, *lines],
         loc="outside lower center",

@@ -18,6 +18,7 @@ from ffdask.job import Data, Images, Job, Labels
 from ffdask.schedules.steps import Step
 from ffdask.shards import ShardedCalendar
 from ffdask.stay import Away, Kept
+from ffdask.told import tell
 from ffdask.work import Outcome, perform
 
 LARGE = ("state", "activities", "neutral")
@@ -34,6 +35,7 @@ def run_step(
     pieces: Mapping[str, str],
     chunks: Mapping[int, tuple[Images, Labels]] | None,
     worker: str,
+    run: str,
 ) -> Outcome:
     """Do one step on the worker where this is called; the task behind every step.
 
@@ -50,6 +52,8 @@ def run_step(
         Chunk number (-1: those that are looked at) -> rows, where they were sent; None where the worker reads them.
     worker : str
         For the record.
+    run : str
+        The run's id: whoever listens to the run is told the record.
 
     Raises
     ------
@@ -100,6 +104,7 @@ def run_step(
         "stop": started + time.perf_counter() - clock,
         **outcome["record"],
     }
+    tell(run, outcome["record"])
     return outcome
 
 

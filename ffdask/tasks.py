@@ -26,7 +26,7 @@ class Task:
     ----------
     key : str
     function : str
-        ``run_step``, or a helper's: ``pick``, ``figures`` (the record), ``given`` (what the client brought).
+        ``run_step``, or a helper's: ``pick``, ``given`` (what the client brought).
     step : Step or None
         What a ``run_step`` does.
     takes : tuple of (Task, str)
@@ -62,12 +62,12 @@ class _Notes:
         if function.__name__ == "run_step":
             step, inputs, pieces = args[1], args[3], args[4]
             takes = tuple((inputs[role], pieces[role]) for role in inputs)
-        elif function.__name__ == "pick":
+        elif function.__name__ in ("pick", "stow"):
             takes = ((args[0], args[1]),)
         elif function.__name__ == "given" and isinstance(args[0], dict):
             takes = tuple((task, piece) for piece, task in args[0].items() if isinstance(task, Task))
         else:
-            takes = tuple((arg, "record") for arg in args if isinstance(arg, Task))
+            takes = ()
         task = Task(key.removesuffix(f"-{RUN}"), function.__name__, step, takes)
         self.tasks.append(task)
         return task

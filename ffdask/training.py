@@ -107,17 +107,19 @@ class Training:
         BadInput
             When the schedule yields a step that it must not.
         """
-        finished: Any = as_completed(loop=self.graph.client.loop, with_results=True, raise_errors=False)
+        # Without results: what the client needs of a step is its record, which its worker has told.
+        finished: Any = as_completed(loop=self.graph.client.loop)
+        self.graph.listener.begin()
         try:
             self._pump(finished)
             while self._flying:
-                future, result = self._next(finished)
+                future = self._next(finished)
                 step = self._flying.pop(future)
-                self._finish(step, future, result)
+                self._finish(step, future)
                 # Behind a cut, what it gave can be named in later rounds.
                 self._submit_or_park(self._woken(step), finished)
-                # The loop variables would keep this result alive through the next wait.
-                del future, result
+                # The loop variable would keep this outcome alive through the next wait.
+                del future
                 self._pump(finished)
             if self._parked or not self._exhausted:
                 waiting = next((step.name for step in self._parked.steps), "the schedule")
@@ -127,7 +129,7 @@ class Training:
             # Whoever else uses the cluster finds nothing of ours on it, however the run ended.
             self.graph.close(self._flying)
 
-    def _next(self, finished: Any) -> tuple[Future, Any]:
+    def _next(self, finished: Any) -> Future:
         """Return the next future that has finished; look for lost workers while there is none."""
         self.graph.watch.begin()
         self.interrupted()
@@ -136,7 +138,7 @@ class Training:
                 finished.thread_condition.wait(0.1)
             self.interrupted()
             self.graph.watch.look()
-        following: tuple[Future, Any] = next(finished)
+        following: Future = next(finished)
         return following
 
     def _pump(self, finished: Any) -> None:
@@ -208,10 +210,11 @@ class Training:
             self._drawn = None
         return None
 
-    def _finish(self, step: Step, future: Future, result: Any) -> None:
-        # By the result, not by the future's status: its worker may have died since, and it is being done again.
-        if not isinstance(result, dict):
-            raise self._failure(step, future, result)
+    def _finish(self, step: Step, future: Future) -> None:
+        # If it is neither, its worker may have died since, and it is being done again: it has ended once.
+        if future.status in ("error", "cancelled"):
+            raise self._failure(step, future)
+        result = self.graph.record(step, future)
         loss = result.get("loss", 0.0)
         if not math.isfinite(loss):
             what = f"layer {step.layer}" if step.layer else "the head"
@@ -257,10 +260,10 @@ class Training:
             self.on_checkpoint(Checkpoint(round_, self.graph.values(held), records))
             self._done = round_
 
-    def _failure(self, step: Step, future: Future, result: Any) -> RunFailed:
+    def _failure(self, step: Step, future: Future) -> RunFailed:
         if future.status == "cancelled":
             return RunFailed(f"step {step.name} was cancelled: its inputs were lost, or somebody cancelled it")
-        error = result[1] if isinstance(result, tuple) else result
+        error = future.exception()
         if isinstance(error, RunFailed):
             return error
         failure = RunFailed(f"step {step.name} failed: {type(error).__name__}: {error}")

@@ -33,16 +33,12 @@ def test_boxes_are_tasks_and_arrows_are_pieces(ahead, schedule, workers):
     forecast = ahead(schedule__name=schedule, schedule__nodes=2, cluster__workers=workers)
     figure = graph_picture(forecast, 2)
     tasks = tasks_of(forecast, [step for step in forecast.steps if step.round < 2])
-    records = {task.key for task in tasks if task.function == "figures"}
-    assert sorted(gids(figure, Rectangle)) == sorted({task.key for task in tasks} - records)
-    assert {line.get_gid() for line in figure.axes[0].lines} == records
+    assert sorted(gids(figure, Rectangle)) == sorted({task.key for task in tasks})
     drawn = set()
     for gid in gids(figure, FancyArrowPatch):
         ends, _, pieces = gid.rpartition(":")
         drawn |= {(*ends.split(">"), piece) for piece in pieces.split("+")}
-    assert drawn == {
-        (source.key, task.key, piece) for task in tasks if task.key not in records for source, piece in task.takes
-    }
+    assert drawn == {(source.key, task.key, piece) for task in tasks for source, piece in task.takes}
     assert f"{len(tasks)} tasks" in figure.axes[0].texts[0].get_text()
 
 
@@ -64,13 +60,13 @@ def test_the_graph_is_one_of_networkx(ahead):
     assert nx.is_directed_acyclic_graph(graph)
     assert all(graph.nodes[a]["column"] < graph.nodes[b]["column"] for a, b in graph.edges())
     pieces = {data["piece"] for _, _, data in graph.edges(data=True)}
-    assert {"labels", "state", "activities", "neutral", "record"} <= pieces
+    assert {"labels", "state", "activities", "neutral"} <= pieces
 
 
 def test_text_is_a_line_a_task(ahead):
     lines = graph_text(ahead(schedule__name="streaming"), 1).splitlines()
-    assert lines[1] == "8 tasks, the first 1 of 9 visits; each key goes on with the run's id"
-    assert len(lines) == 3 + 8
+    assert lines[1] == "4 tasks, the first 1 of 9 visits; each key goes on with the run's id"
+    assert len(lines) == 3 + 4
     assert "negatives-visit000" in lines
     (line,) = [line for line in lines if line.startswith("train_layer2-visit000")]
     assert line.split(" <- ")[1] == "activities of train_layer1-visit000, neutral of train_layer1-visit000"
@@ -81,6 +77,6 @@ def test_a_huge_graph_is_drawn_in_part_and_says_so(ahead):
     figure = graph_picture(forecast)
     note = figure.axes[0].texts[0].get_text()
     assert f"the first {MOST_STEPS} of 202 steps" in note
-    assert len(figure.axes[0].lines) == MOST_STEPS
+    assert len(gids(figure, Rectangle)) == MOST_STEPS
     many = ahead(schedule__name="all-layers", schedule__nodes=40, training__epochs=10)
     assert "head-chapter009" in graph_text(many, 20), "all nodes are in the graph"

@@ -154,10 +154,10 @@ def test_the_last_rounds_activities_are_held_by_their_readers_alone(train, monke
         pump(self, finished)
         ended.append(self._exhausted and not self._parked)
 
-    def watched(self, step, future, result):
+    def watched(self, step, future):
         if ended[-1]:
             kept.append({need.piece for need in self.graph.ledger.kept()})
-        finish(self, step, future, result)
+        finish(self, step, future)
 
     monkeypatch.setattr(Training, "_pump", pumped)
     monkeypatch.setattr(Training, "_finish", watched)
