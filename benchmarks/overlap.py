@@ -15,26 +15,26 @@ python benchmarks/overlap.py --nodes 64 --layers 64 --width 72 --chapters 128 --
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
-from distributed import Client, Worker
+from distributed import Client, SpecCluster, Worker
 from distributed.diagnostics.plugin import WorkerPlugin
 from side_by_side import arguments, median, show, where
 
 import ffdask
-from ffdask import blocks, datasets
+from ffdask import blocks, cluster, datasets
 from ffdask.cluster import Slot
 from ffdask.config import Config, load
-from ffdask.embedded import SETTINGS, embedded_cluster, silence
+from ffdask.embedded import embedded_cluster
 from ffdask.head import HeadState
 from ffdask.job import Data, Job
 from ffdask.layer import LayerState, frozen
@@ -43,6 +43,7 @@ from ffdask.run import place
 from ffdask.schedules.costs import NOMINAL, Rates, activity_bytes, cost
 from ffdask.schedules.ideal import makespan
 from ffdask.schedules.steps import Step, static_steps
+from ffdask.tables import ClusterTable
 
 ROWS = 1000
 """Training rows of the data that nobody learns from: one chunk, so that a chapter is one visit."""
@@ -172,14 +173,19 @@ def slowed(config: Config, seconds: float, nodes: int) -> tuple[Rates, float, fl
 def measured(config: Config, rates: Rates, folder: Path) -> dict[str, Any]:
     """Return the summary of an emulated run."""
     out = replace(config.run, out=str(folder / "run"))
-    with (
-        dask.config.set(SETTINGS),
-        silence(),
-        embedded_cluster(config.cluster) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
+    before, cluster.embedded_cluster = cluster.embedded_cluster, partial(emulating, rates)
+    try:
+        return ffdask.fit(replace(config, run=out)).summary
+    finally:
+        cluster.embedded_cluster = before
+
+
+@contextlib.contextmanager
+def emulating(rates: Rates, table: ClusterTable) -> Iterator[SpecCluster]:
+    """Start an embedded cluster whose workers wait where a step would compute."""
+    with embedded_cluster(table) as started, Client(started, set_as_default=False) as client:
         client.register_plugin(Emulated(rates))
-        return ffdask.fit(replace(config, run=out), client=client).summary
+        yield started
 
 
 def _peak(summary: dict[str, Any]) -> float:

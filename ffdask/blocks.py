@@ -14,6 +14,7 @@ it. Two things see to that, both without a message between processes:
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import math
@@ -31,6 +32,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+from ffdask.errors import RunFailed
 
 Anything = NDArray[Any]
 
@@ -50,7 +53,7 @@ _START = mmap.PAGESIZE
 
 
 class Gone(OSError):
-    """A reference names a block that is not there any more, or not for this process."""
+    """A reference names a block that is not there any more: Dask asks again, and is given another."""
 
 
 @dataclass(frozen=True)
@@ -147,10 +150,27 @@ class Published:
     def __init__(self, value: Any) -> None:
         self.value = value
 
-    def __reduce__(self) -> tuple[Any, tuple[bytes]]:
+    def __reduce__(self) -> tuple[Any, tuple[Any]]:
         written = io.BytesIO()
         _Pickler(written, pickle.HIGHEST_PROTOCOL).dump(self.value)
         return _read, (written.getvalue(),)
+
+
+class _Unreadable(Published):
+    """A published value that this process cannot map, and never will: asking again would be of no use."""
+
+    __slots__ = ("why",)
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+    @property
+    def value(self) -> Any:
+        """Raise RunFailed: the value is not here."""
+        raise RunFailed(f"shared memory of another process cannot be mapped: {self.why}")
+
+    def __reduce__(self) -> tuple[Any, tuple[Any]]:
+        return _Unreadable, (self.why,)
 
 
 def plain(value: Any) -> Any:
@@ -171,21 +191,31 @@ class _Pickler(pickle.Pickler):
 
 
 def _read(written: bytes) -> Published:
-    return Published(pickle.loads(written))
+    try:
+        return Published(pickle.loads(written))
+    except Gone:
+        raise
+    except OSError as error:
+        # Too many files, no memory, no right. Dask would take it for a lost connection, and try for ever.
+        return _Unreadable(str(error))
 
 
 def _array(reference: Reference, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Anything:
     size = math.prod(shape) * dtype.itemsize
-    return attach(reference)[offset : offset + size].view(dtype).reshape(shape)
+    array = attach(reference)[offset : offset + size].view(dtype).reshape(shape)
+    array.setflags(write=False)
+    return array
 
 
 def attach(reference: Reference) -> Anything:
-    """Return all bytes of another process's block, read-only.
+    """Return all bytes of a block, read-only unless it is this process's own.
 
     Raises
     ------
     Gone
-        If it is not there, not for this process, or used for something else by now.
+        If it is not there, or used for something else by now.
+    OSError
+        If this process cannot map it.
     """
     root = _by_token.get(reference.token)
     if root is not None:
@@ -195,8 +225,8 @@ def attach(reference: Reference) -> Anything:
         # Looked at before it is opened: another file under this number might be a device, or wait for a writer.
         if os.readlink(path) != _LINK:
             raise Gone(f"{path} is no block")
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError as error:
         raise Gone(f"a block of process {reference.process} is gone: {error}") from error
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -234,7 +264,7 @@ def out_of_reach(references: Sequence[Reference | None]) -> str:
             return "a process can make no memfd"
         try:
             attach(reference)
-        except Gone as error:
+        except OSError as error:
             return str(error)
     return ""
 
@@ -280,7 +310,11 @@ def _new(size: int) -> _Memory | None:
     except OSError:
         os.close(file)
         return None
-    memory = _Memory(file, size, writes=True)
+    try:
+        memory = _Memory(file, size, writes=True)
+    except OSError:
+        # It has closed its file.
+        return None
     _own.add(memory)
     return memory
 
@@ -308,10 +342,25 @@ def _return(root: int, memory: _Memory) -> None:
     _roots.pop(root, None)
     if _users:
         _returned.append(memory)
+        with contextlib.suppress(IndexError):
+            while len(_returned) > IDLE:
+                _returned.popleft()
 
 
 def _forget(root: int, memory: _Memory) -> None:
     _roots.pop(root, None)
+
+
+def _forked() -> None:
+    """Leave a child process nothing to use again: it is its parent's."""
+    global _users, _probe, _lock
+    _users, _probe, _lock = 0, None, threading.Lock()
+    _idle.clear()
+    _returned.clear()
+    _own.clear()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def _collect() -> None:

@@ -163,14 +163,17 @@ class Cluster:
 
     @contextlib.contextmanager
     def sharing(self, run: str, table: ClusterTable, say: Say) -> Iterator[None]:
-        """Have states move between the worker processes, and to here, without a copy, where all are on one host."""
-        if self.threads or not table.share:
+        """Have states move between the embedded cluster's processes, and to here, without a copy.
+
+        Given workers share nothing: they may be on several hosts, write to disk what they hold, and serve other runs;
+        and their scheduler, which reads what tasks carry, may be anybody's.
+        """
+        if self.threads or not self.embedded or not table.share:
             yield
             return
         apart = self._apart()
-        if apart is not None:
-            if apart:
-                say(f"states travel by Dask's connections, not by shared memory: {apart}")
+        if apart:
+            say(f"states travel by Dask's connections, not by shared memory: {apart}")
             yield
             return
         plugin = Sharing(run)
@@ -180,16 +183,13 @@ class Cluster:
         finally:
             _unregister(self.client, plugin.name)
 
-    def _apart(self) -> str | None:
-        """Return why the processes cannot map each other's memory, empty where nobody expects it; None if they can."""
-        known = self.client.scheduler_info(n_workers=-1)["workers"]
+    def _apart(self) -> str:
+        """Return why a process cannot map the memory of all others, empty if each can."""
         here = addresses_of(self.client, self.slots)
-        if len({known[address]["host"] for address in here}) != 1:
-            return ""
         probes = [blocks.probe(), *self.client.run(blocks.probe, workers=here).values()]
         reasons = {"this process": blocks.out_of_reach(probes)}
         reasons |= self.client.run(blocks.out_of_reach, probes, workers=here)
-        return next((f"{who}: {reason}" for who, reason in reasons.items() if reason), None)
+        return next((f"{who}: {reason}" for who, reason in reasons.items() if reason), "")
 
     def report(self, file: str | None) -> contextlib.AbstractContextManager[Any]:
         """Return an entered context that writes Dask's performance report until it is left, if a file is named."""

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from distributed import Client, Future, KilledWorker
@@ -88,7 +89,6 @@ class Graph:
         self.taken = {slot.name: units_taken(slot.units, nodes[slot.name]) for slot in slots}
         self._sent: dict[int, Future] = {}
         self._trained: dict[int, tuple[int, int]] = {}
-        self._held: dict[tuple[int, str], list[tuple[int, Published]]] = {}
 
     def gather(self, futures: list[Future]) -> list[Outcome]:
         """Return the outcomes of futures; raises RunFailed if one was lost, or its worker is gone."""
@@ -104,7 +104,6 @@ class Graph:
         futures = [*flying, *self._sent.values(), *(one.outcome for one in placed)]
         futures += [picked for one in placed for picked in one.picked.values()]
         self._sent.clear()
-        self._held.clear()
         # A cluster that is gone has nothing left to cancel.
         with contextlib.suppress(Exception):
             self.listener.end()
@@ -237,19 +236,11 @@ class Graph:
             key = f"load_{need.piece}-{step.name}"
             future = self._helper(given, pick(value, need.piece), slot=placed.slot, key=key)
             if isinstance(value[need.piece], Published):
-                # What the task carries is where the value is, not the value: it must stay there.
-                self._held.setdefault((step.layer, need.piece), []).append((step.round, value[need.piece]))
+                # The task carries where the value is. It must be there as long as the task may be done again: once it
+                # has read the task, the embedded cluster's scheduler, in this process, has it mapped.
+                future.add_done_callback(partial(_hold, value))
             loaded = Placed(step, placed.slot, future, placed.cuts, cut=True)
             self.ledger.replace(need, step.layer if need.piece == "state" else None, loaded)
-
-    def settled(self, oldest: int) -> None:
-        """Let go of what was held behind cuts, of which no task is left that could do its work again.
-
-        `oldest` is the first round that has unfinished steps: those behind a later cut begin there.
-        """
-        for held in self._held.values():
-            while len(held) > 1 and held[1][0] < oldest:
-                del held[0]
 
     def _cut_there(self, need: Need, placed: Placed) -> None:
         """Cut behind what must not come here: it is laid aside on its worker, and taken up by a task of its own."""
@@ -277,6 +268,10 @@ class Graph:
         return self.client.submit(
             function, *args, key=f"{key}-{self.run}", resources={slot.resource: 0}, priority=HELPERS_FIRST, pure=False
         )
+
+
+def _hold(value: Any, future: Future) -> None:
+    """Do nothing: until it is called, `value` is held."""
 
 
 def _own_rows(job: Job) -> list[str]:

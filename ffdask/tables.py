@@ -187,7 +187,7 @@ class ClusterTable:
         Machines | None, Field(description="steps at a time, all workers together; left out: one a core")
     ] = None
     processes: Annotated[bool, Field(description="whether workers are processes of their own")] = False
-    share: Annotated[bool, Field(description="whether processes of one host map each other's states")] = True
+    share: Annotated[bool, Field(description="whether worker processes of one's own map each other's states")] = True
     memory_limit: Annotated[str | None, AfterValidator(_memory), Field(description="of each worker process")] = None
     device: Annotated[Literal["auto", "cpu", "gpu"], Field(description="what computes")] = "auto"
     wait: Annotated[

@@ -226,7 +226,6 @@ class Training:
         self._unfinished[step.round] -= 1
         if not self._unfinished[step.round]:
             del self._unfinished[step.round]
-            self.graph.settled(min(self._unfinished, default=step.round))
         self.graph.cut(step)
         self.on_record(result)
         self._checkpoint()

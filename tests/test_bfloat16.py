@@ -109,7 +109,9 @@ def test_weights_that_are_followed_are_what_they_were_when_last_told_of():
 
 @needs
 @pytest.mark.parametrize("optimizer", ["momentum", "adam"])
-def test_a_layers_steps_stay_near_those_in_float32_and_follow_the_weights(optimizer):
+def test_a_layers_steps_stay_near_those_in_float32_and_follow_the_weights(optimizer, monkeypatch):
+    # Several tiles, the last of them thin.
+    monkeypatch.setattr(named("numba"), "TILE", 64 * 40)
     moved = {}
     for precision in ("float32", "bfloat16"):
         kernels, chosen = named("numba", precision), Optimizer(name=optimizer, learning_rate=0.001)
@@ -126,6 +128,16 @@ def test_a_layers_steps_stay_near_those_in_float32_and_follow_the_weights(optimi
     assert (moved["float32"] != moved["bfloat16"]).any()
     size = np.linalg.norm(moved["float32"])
     assert np.linalg.norm(moved["float32"] - moved["bfloat16"]) < 0.05 * size
+
+
+@needs
+def test_shapes_that_do_not_fit_are_refused():
+    x = named("numba", "bfloat16").rounded(normal(0, 64, 96))
+    w = named("numba", "bfloat16").rounded(normal(1, 96, 64))
+    wide = np.empty((64, 128), np.float32)
+    for b, out in ((w[:40], wide[:, :64].copy()), (w, wide[:, :64]), (w, wide)):
+        with pytest.raises(ValueError, match="a product of"):
+            onednn.matmul(x, b, out)
 
 
 @needs

@@ -18,7 +18,7 @@ from ffdask.schedules.steps import static_steps
 ROOT = Path(__file__).parents[1]
 GIVEN = argparse.Namespace(
     layers=2, width=8, optimizer="adam", schedule="all-layers", chapters=6, processes=False, apart=False,
-    evaluate_every=3, checkpoint_every=2, cut_every=2,
+    unshared=False, evaluate_every=3, checkpoint_every=2, cut_every=2,
 )  # fmt: skip
 
 

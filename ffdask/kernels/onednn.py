@@ -68,12 +68,6 @@ def unavailable() -> str:
     return ""
 
 
-def version() -> str:
-    """Return the library's version, or why it is not used."""
-    reason = unavailable()
-    return reason or ".".join(map(str, (ctypes.c_int * 3).from_address(_library().dnnl_version())))
-
-
 def matmul(a: NDArray[np.uint16], b: NDArray[np.uint16], out: NDArray[np.float32]) -> None:
     """Write ``a @ b`` into `out`, sums in float32.
 
@@ -83,8 +77,15 @@ def matmul(a: NDArray[np.uint16], b: NDArray[np.uint16], out: NDArray[np.float32
         C-contiguous rows, or the transpose of such.
     out : (n, width)
         C-contiguous.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit: the library is given addresses, and would read on.
     """
-    here, key = _here(), (*a.shape, b.shape[1], a.strides, b.strides)
+    if a.shape[1] != b.shape[0] or out.shape != (a.shape[0], b.shape[1]) or not out.flags.c_contiguous:
+        raise ValueError(f"a product of {a.shape} and {b.shape} into {out.shape}, which must lie row by row")
+    here, key = _here(), (a.shape, b.shape, a.strides, b.strides)
     product = here.products.get(key)
     if product is None:
         product = here.products[key] = _Product(here, a, b, out)

@@ -51,17 +51,17 @@ def test_states_of_worker_processes_are_mapped_and_the_bits_are_the_same(train, 
     assert run.summary["weights_sha256"] == inline_digest(**keys)
     # Cuts and checkpoints bring states here.
     assert looker.mapped
-    assert (run.network.states[1].weights == run.network.states[1].weights).all()
+    assert run.network.states[1].weights.base is not None
     del run
     gc.collect()
     assert mapped() == 0
 
 
-def test_those_of_given_workers_too(train, inline_digest, tmp_path):
+def test_those_of_given_workers_are_sent(train, inline_digest, tmp_path):
     looker, keys = Looker(), WIDE | {"schedule__name": "all-layers"}
     with outside_cluster(tmp_path) as address:
         run = train(watchers=[looker], cluster__scheduler=address, cluster__workers=2, **keys)
-    assert looker.mapped
+    assert not looker.mapped
     assert run.summary["weights_sha256"] == inline_digest(**keys)
 
 
