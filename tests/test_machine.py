@@ -105,7 +105,7 @@ def test_another_thread_can_be_the_last_to_let_go():
 def test_versions_are_those_of_python_and_the_packages():
     found = machine.versions()
     assert set(found) == {"python", *machine.VERSIONED}
-    assert {"ffdask", "dask", "distributed", "numpy", "numba", "onednn-cpu-gomp", "zarr", "xarray"} == set(machine.VERSIONED)
+    assert {"ffdask", "dask", "distributed", "numpy", "numba", "zarr", "xarray"} < set(machine.VERSIONED)
     assert found["python"] == platform.python_version()
     assert found["numpy"] == np.__version__
     assert found["zarr"] == importlib.metadata.version("zarr")
