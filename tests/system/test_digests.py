@@ -42,6 +42,7 @@ def test_the_placements_of_the_chapter_rule_are_one_computation(train):
 LACKING = without_bfloat16()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(LACKING), reason=f"no bfloat16 products here: {LACKING}")
 def test_bfloat16_gives_one_digest_everywhere_and_auto_is_settled_and_recorded(train, inline_digest):
     wide = {"network__layers": [40, 48, 64], "training__precision": "bfloat16"}
@@ -140,6 +141,7 @@ def test_rows_that_are_sent_and_rows_held_out_among_them(train, monkeypatch):
         assert looks[0] == looks[1]
 
 
+@pytest.mark.slow
 def test_the_schedulers_cuts_change_nothing(train):
     digests = {
         train(schedule__name=name, run__cut_every=every).summary["weights_sha256"]
@@ -163,6 +165,7 @@ def test_workers_that_others_started(train, tmp_path, inline_digest):
             assert (run.summary["workers"], run.summary["threads"]) == (2, 4)
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     layers=st.lists(st.integers(3, 20), min_size=1, max_size=3),

@@ -44,7 +44,7 @@ def mapped():
     return len(blocks._roots)
 
 
-@pytest.mark.parametrize("schedule", ["all-layers", "streaming"])
+@pytest.mark.parametrize("schedule", ["all-layers", pytest.param("streaming", marks=pytest.mark.slow)])
 def test_states_of_worker_processes_are_mapped_and_the_bits_are_the_same(train, inline_digest, schedule):
     keys, looker = WIDE | {"schedule__name": schedule}, Looker()
     run = train(watchers=[looker], **keys, **PROCESSES)
@@ -57,6 +57,7 @@ def test_states_of_worker_processes_are_mapped_and_the_bits_are_the_same(train, 
     assert mapped() == 0
 
 
+@pytest.mark.slow
 def test_those_of_given_workers_are_sent(train, inline_digest, tmp_path):
     looker, keys = Looker(), WIDE | {"schedule__name": "all-layers"}
     with outside_cluster(tmp_path) as address:
@@ -65,6 +66,7 @@ def test_those_of_given_workers_are_sent(train, inline_digest, tmp_path):
     assert run.summary["weights_sha256"] == inline_digest(**keys)
 
 
+@pytest.mark.slow
 def test_who_wants_none_gets_none(train, inline_digest):
     looker, keys = Looker(), WIDE | {"schedule__name": "all-layers"}
     run = train(watchers=[looker], cluster__share=False, **keys, **PROCESSES)
@@ -72,6 +74,7 @@ def test_who_wants_none_gets_none(train, inline_digest):
     assert run.summary["weights_sha256"] == inline_digest(**keys)
 
 
+@pytest.mark.slow
 def test_processes_that_cannot_map_each_other_send_states_and_it_is_said(train, inline_digest, monkeypatch):
     monkeypatch.setattr(blocks, "out_of_reach", lambda references: "no right to look into /proc/7")
     looker, keys, said = Looker(), WIDE | {"schedule__name": "all-layers"}, []
