@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import os
 import sys
 import warnings
 from dataclasses import dataclass
@@ -19,9 +20,11 @@ from hypothesis import settings
 from ffdask import cli, datasets
 from ffdask.datasets import debian, mirrors, wheel
 
-# These machines are shared: how long an example takes says nothing about it.
-settings.register_profile("ffdask", deadline=None)
-settings.load_profile("ffdask")
+# These machines are shared: how long an example takes says nothing about it. The same examples each time: whether a
+# change lands must not depend on chance. To look for new ones: HYPOTHESIS_PROFILE=explore.
+settings.register_profile("ffdask", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ffdask"))
 
 SMALL = {
     "data.chunk": 100,

@@ -332,6 +332,8 @@ def test_the_gradient_of_a_layers_own_head_is_the_losss_slope(case):
         z = rows @ state.weights + state.bias
         # Away from the ReLU's corner, and from rows so faint that epsilon holds their length.
         assume(np.abs(z).min() > 0.1)
+        lengths = np.sqrt((np.maximum(z, 0) ** 2).mean(axis=1))
+        assume((lengths[lengths > 0] > 0.3).all())
         after, _ = case.learned(state, inputs)
         parts = {"weights": state.weights, "bias": state.bias, "head": state.head.weights}
         moved = {"weights": after.weights, "bias": after.bias, "head": after.head.weights}
