@@ -95,6 +95,7 @@ _returned: deque[_Memory] = deque()
 _own: weakref.WeakSet[_Memory] = weakref.WeakSet()
 _roots: dict[int, tuple[weakref.ref[Anything], _Memory]] = {}
 _by_token: weakref.WeakValueDictionary[bytes, Anything] = weakref.WeakValueDictionary()
+_probe: _Memory | None = None
 
 
 def begin() -> None:
@@ -252,9 +253,6 @@ def probe() -> Reference | None:
             _use(made)
             _probe = made
         return Reference(os.getpid(), _probe.file, _probe.size, _probe.token)
-
-
-_probe: _Memory | None = None
 
 
 def out_of_reach(references: Sequence[Reference | None]) -> str:

@@ -230,8 +230,9 @@ def text(forecast: Forecast, where: str, workers_in_process: int) -> str:
         f"products   {forecast.flops / 1e9:,.0f} GFLOP",
         f"memory     about {forecast.memory(workers_in_process) / GIB:.2f} GiB for the fullest worker process, of it "
         f"{max(forecast.activities()) / GIB:.2f} GiB activities",
-        f"ideal      {makespan(forecast.timed):,.1f} s at a nominal 100 GFLOP/s a unit: a speed-up of "
-        f"{forecast.speed_up:.2f} with {sum(forecast.units)} units; never above {forecast.bound:.2f} however many",
+        f"ideal      {makespan(forecast.timed):,.1f} s at a nominal {forecast.rates.flops / 1e9:.0f} GFLOP/s a unit: "
+        f"a speed-up of {forecast.speed_up:.2f} with {sum(forecast.units)} units; never above {forecast.bound:.2f} "
+        "however many",
     ]
     if plan.nodes > math.ceil(forecast.bound):
         lines.append(f"note       {plan.nodes} nodes are more than the bound of {forecast.bound:.2f} can keep busy")
