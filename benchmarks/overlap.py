@@ -32,7 +32,6 @@ from side_by_side import arguments, median, show, where
 
 import ffdask
 from ffdask import blocks, cluster, datasets
-from ffdask.cluster import Slot
 from ffdask.config import Config, load
 from ffdask.embedded import embedded_cluster
 from ffdask.head import HeadState
@@ -43,6 +42,7 @@ from ffdask.run import place
 from ffdask.schedules.costs import NOMINAL, Rates, activity_bytes, cost
 from ffdask.schedules.ideal import makespan
 from ffdask.schedules.steps import Step, static_steps
+from ffdask.slots import Slot
 from ffdask.tables import ClusterTable
 
 ROWS = 1000

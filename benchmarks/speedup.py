@@ -14,11 +14,11 @@ from side_by_side import arguments, median, show, train, where
 from step import ours
 
 from ffdask import datasets, machine
-from ffdask.cluster import Slot
 from ffdask.config import load
 from ffdask.layer import Optimizer
 from ffdask.resolved import resolve
 from ffdask.run import place
+from ffdask.slots import Slot
 
 
 def ideal_speed_up(keys: dict[str, object]) -> float:

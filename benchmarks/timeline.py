@@ -19,7 +19,6 @@ from typing import Any
 from side_by_side import arguments, flags_of, median, show, train, where
 
 from ffdask import datasets
-from ffdask.cluster import Slot
 from ffdask.config import load
 from ffdask.federation import expected
 from ffdask.resolved import Resolved, resolve
@@ -27,6 +26,7 @@ from ffdask.run import place
 from ffdask.schedules.costs import Rates, cost, fitted
 from ffdask.schedules.ideal import makespan
 from ffdask.schedules.steps import static_steps
+from ffdask.slots import Slot
 
 SCHEDULES = ("sequential", "single-layer", "all-layers", "federated", "streaming")
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import re
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +23,10 @@ import zarr
 from zarr.storage import ZipStore
 
 from ffdask.calendar import Visit
-from ffdask.errors import told
+from ffdask.errors import BadInput, told
 from ffdask.head import HeadState
 from ffdask.layer import LayerState
+from ffdask.places import Place, place_at
 from ffdask.schedules.steps import Need
 
 Record = dict[str, Any]
@@ -35,6 +36,23 @@ KEPT = 2
 
 LARGEST = 1 << 36
 """Bytes that an array of a checkpoint may have."""
+
+LARGEST_MANIFEST = 1 << 26
+"""Bytes that a manifest may have."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A file that stays beside a federated node's shard: all that a checkpoint has of it.
+
+    Attributes
+    ----------
+    name : str
+    sha256 : str
+    """
+
+    name: str
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -55,16 +73,32 @@ class Checkpoint:
     records: Mapping[str, Record]
 
 
-def write(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint into a run's folder; older ones but the last are removed.
+def write(where: str | Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint to a folder or a URL; older ones but the last are removed.
 
     Raises
     ------
     OSError
         If it cannot be written; the older ones are then untouched.
     """
-    folder.mkdir(exist_ok=True)
-    name = f"round{checkpoint.round:07d}"
+    place = place_at(where)
+    with place.making() as folder:
+        manifest = _made(folder, checkpoint)
+        for name in manifest["files"]:
+            place.put(folder / name, name)
+        draft = folder / f"{_name(checkpoint.round)}.json.tmp"
+        draft.write_text(json.dumps(manifest))
+        place.put(draft, draft.stem)
+    _forget_old(place)
+
+
+def _name(round_: int) -> str:
+    return f"round{round_:07d}"
+
+
+def _made(folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Make a checkpoint's files; return its manifest."""
+    name = _name(checkpoint.round)
     arrays, records = folder / f"{name}.zarr.zip", folder / f"{name}.jsonl"
     described = []
     with ZipStore(arrays, mode="w") as store:
@@ -77,19 +111,11 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
             described.append({"step": need.step, "piece": need.piece, "kind": kind, **more})
     with records.open("w") as file:
         file.writelines(json.dumps(record) + "\n" for record in checkpoint.records.values())
-    manifest = {
+    return {
         "round": checkpoint.round,
         "pieces": described,
         "files": {path.name: _digest(path) for path in (arrays, records)},
     }
-    for path in (arrays, records):
-        _to_disk(path)
-    draft = folder / f"{name}.json.tmp"
-    draft.write_text(json.dumps(manifest))
-    _to_disk(draft)
-    draft.replace(folder / f"{name}.json")
-    _to_disk(folder)
-    _forget_old(folder)
 
 
 class Writer:
@@ -100,15 +126,21 @@ class Writer:
 
     Parameters
     ----------
-    folder : Path
+    where : path or URL
     say : callable
         Takes a line for the user.
     """
 
-    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
-        self.folder, self.say = folder, say
+    def __init__(self, where: str | Path, say: Callable[[str], None]) -> None:
+        self.where, self.say = where, say
         self._thread = ThreadPoolExecutor(1, "ffdask-checkpoints")
         self._newest: deque[Checkpoint] = deque(maxlen=1)
+        self._written: deque[int] = deque(maxlen=KEPT)
+
+    @property
+    def oldest(self) -> int:
+        """Round of the oldest checkpoint that is kept, as far as this wrote them; -1 until then."""
+        return self._written[0] if len(self._written) == KEPT else -1
 
     def write(self, checkpoint: Checkpoint) -> None:
         """Have a checkpoint written, in the place of one that still waits."""
@@ -125,36 +157,60 @@ class Writer:
             # The call before took it.
             return
         try:
-            write(self.folder, self._newest.pop())
+            newest = self._newest.pop()
+            write(self.where, newest)
+            self._written.append(newest.round)
         except Exception as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else told(error)
             self.say(f"a checkpoint could not be written ({reason}); the run goes on without")
 
 
-def read(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
-    """Return a run's newest whole checkpoint, None if there is none; a damaged one is named and passed over."""
-    for manifest in sorted(folder.glob("round*.json"), reverse=True):
+def read(where: str | Path, say: Callable[[str], None]) -> Checkpoint | None:
+    """Return a run's newest whole checkpoint, None if there is none; a damaged one is named and passed over.
+
+    Raises
+    ------
+    BadInput
+        If a URL cannot be read.
+    """
+    place = place_at(where)
+    try:
+        names = place.names()
+    except Exception as error:
+        raise BadInput(f"checkpoints: {where} cannot be read: {told(error)}") from None
+    for name in sorted(_manifests(names), reverse=True):
         try:
-            return _read(manifest)
+            return _read(place, name)
         except Exception as error:
             # Whatever is wrong with its bytes, the one before may still be whole.
-            say(f"checkpoint {manifest.stem} is damaged ({error or type(error).__name__}); looking for the one before")
+            say(f"checkpoint {name} is damaged ({error or type(error).__name__}); looking for the one before")
     return None
 
 
-def _read(manifest: Path) -> Checkpoint:
-    given = json.loads(manifest.read_text())
-    name, folder = manifest.stem, manifest.parent
-    arrays, records = folder / f"{name}.zarr.zip", folder / f"{name}.jsonl"
-    for path in (arrays, records):
-        if _digest(path) != given["files"][path.name]:
-            raise ValueError(f"{path.name} is not as it was written")
+def _manifests(names: Sequence[str]) -> list[str]:
+    """Return whose manifests are among some files' names."""
+    return [name.removesuffix(".json") for name in names if re.fullmatch(r"round\d{7,}\.json", name)]
+
+
+def _read(place: Place, name: str) -> Checkpoint:
+    with place.got(f"{name}.json") as path:
+        given = _json(path)
+    with place.got(f"{name}.zarr.zip") as arrays, place.got(f"{name}.jsonl") as records:
+        for path in (arrays, records):
+            if _digest(path) != given["files"][path.name]:
+                raise ValueError(f"{path.name} is not as it was written")
+        return _understood(given, arrays, records)
+
+
+def _understood(given: Mapping[str, Any], arrays: Path, records: Path) -> Checkpoint:
     pieces: dict[Need, Any] = {}
     with warnings.catch_warnings(), ZipStore(arrays, mode="r") as store:
         warnings.simplefilter("ignore")
         group = zarr.open_group(store, mode="r")
         for index, described in enumerate(given["pieces"]):
-            named = {key: _array(array) for key, array in group[str(index)].arrays()}  # type: ignore[union-attr]
+            # Of what stays beside a shard there is no array here.
+            part: Any = group[str(index)] if str(index) in group else None
+            named = {key: _array(array) for key, array in part.arrays()} if part is not None else {}
             pieces[Need(described["step"], described["piece"])] = _put_together(described, named)
     lines = [json.loads(line) for line in records.read_text().splitlines()]
     return Checkpoint(int(given["round"]), pieces, {record["name"]: record for record in lines})
@@ -174,6 +230,8 @@ def _taken_apart(value: Any) -> tuple[str, dict[str, np.ndarray], dict[str, Any]
         return "layer", value.arrays(), {"steps": value.steps}
     if isinstance(value, HeadState):
         return "head", value.arrays(), {}
+    if isinstance(value, Beside):
+        return "beside", {}, {"name": value.name, "sha256": value.sha256}
     named: dict[str, np.ndarray] = {}
     for index, (rows, probabilities) in enumerate(value.values()):
         named |= {f"rows{index}": rows, f"probabilities{index}": probabilities}
@@ -186,6 +244,8 @@ def _put_together(described: Mapping[str, Any], named: dict[str, np.ndarray]) ->
         return HeadState(named["weights"], named["moment"])
     if described["kind"] == "layer":
         return LayerState.of(named, int(described["steps"]))
+    if described["kind"] == "beside":
+        return Beside(str(described["name"]), str(described["sha256"]))
     visits = [Visit(*map(int, visit)) for visit in described["visits"]]
     return {visit: (named[f"rows{i}"], named[f"probabilities{i}"]) for i, visit in enumerate(visits)}
 
@@ -195,21 +255,19 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _to_disk(path: Path) -> None:
-    """Return when a file, or a folder's list of files, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _json(path: Path) -> Any:
+    if path.stat().st_size > LARGEST_MANIFEST:
+        raise ValueError(f"{path.name} has {path.stat().st_size} bytes")
+    return json.loads(path.read_text())
 
 
-def _forget_old(folder: Path) -> None:
+def _forget_old(place: Place) -> None:
     """Remove all checkpoints but the newest few, manifests first, and what no manifest names."""
-    manifests = sorted(folder.glob("round*.json"), reverse=True)
+    names = place.names()
+    manifests = sorted(_manifests(names), reverse=True)
     for manifest in manifests[KEPT:]:
-        manifest.unlink()
-    kept = {manifest.stem for manifest in manifests[:KEPT]}
-    for path in folder.glob("round*"):
-        if path.name.partition(".")[0] not in kept:
-            path.unlink()
+        place.remove(f"{manifest}.json")
+    gone = {f"{manifest}.json" for manifest in manifests[KEPT:]}
+    for name in names:
+        if name.startswith("round") and name not in gone and name.partition(".")[0] not in manifests[:KEPT]:
+            place.remove(name)

@@ -54,6 +54,9 @@ FLAGS: dict[str, dict[str, str]] = {
     },
     "cluster": {
         "--scheduler": "cluster.scheduler",
+        "--tls-ca": "cluster.tls_ca",
+        "--tls-cert": "cluster.tls_cert",
+        "--tls-key": "cluster.tls_key",
         "--workers": "cluster.workers",
         "--units": "cluster.units",
         "--threads": "cluster.processes",
@@ -67,13 +70,20 @@ FLAGS: dict[str, dict[str, str]] = {
         "--overwrite": "run.overwrite",
         "--evaluate-every": "run.evaluate_every",
         "--checkpoint-every": "run.checkpoint_every",
+        "--checkpoint-seconds": "run.checkpoint_seconds",
+        "--checkpoints": "run.checkpoints",
         "--report": "run.report",
         "--quiet": "run.quiet",
     },
 }
 """Flags by group, each with its key; every other key is reached by ``--set``."""
 
-TEXTS = frozenset({"data.dataset", "data.shards", "cluster.scheduler", "cluster.memory_limit", "run.out", "run.report"})
+TEXTS = frozenset(
+    {
+        *("data.dataset", "data.shards", "run.out", "run.report", "run.checkpoints"),
+        *("cluster.scheduler", "cluster.memory_limit", "cluster.tls_ca", "cluster.tls_cert", "cluster.tls_key"),
+    }
+)
 """Keys whose flags are taken as text whatever they look like."""
 
 

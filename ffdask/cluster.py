@@ -1,8 +1,4 @@
-"""Who works: the embedded cluster or a given scheduler, and nodes placed on workers by resources.
-
-A worker carries one resource of its own name with as many units as it has compute threads; a step takes one unit of
-the worker on which its node is placed. One thread more is for small helpers, which take no unit.
-"""
+"""Who works: the embedded cluster or a given scheduler, its workers taken in as they come."""
 
 from __future__ import annotations
 
@@ -11,36 +7,25 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import dask
 from distributed import Client, Worker, performance_report
 from distributed.diagnostics.plugin import WorkerPlugin
+from distributed.security import Security
 
 from ffdask import blocks, machine
 from ffdask.embedded import SETTINGS, embedded_cluster, machine_memory, resource_name, silence
-from ffdask.errors import BadInput
+from ffdask.errors import BadInput, RunFailed
+from ffdask.lost import Watch, workers_of
+from ffdask.slots import Slot, addresses_of
 from ffdask.tables import ClusterTable
 
 CONNECT_SECONDS = 15
 """How long a given scheduler may take to answer."""
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A worker as a run uses it: its name for the resource, and how many steps it does at a time."""
-
-    address: str
-    name: str
-    units: int
-
-    @property
-    def resource(self) -> str:
-        """Return the resource that a step on this worker takes a unit of."""
-        return resource_name(self.name)
 
 
 class OneThread(WorkerPlugin):
@@ -76,15 +61,6 @@ class Sharing(WorkerPlugin):
         blocks.end()
 
 
-def addresses_of(client: Client, slots: Sequence[Slot]) -> list[str]:
-    """Return the addresses that workers have now.
-
-    By name: a worker that came back after a loss has another address, and one that did not is left out.
-    """
-    names, known = {slot.name for slot in slots}, client.scheduler_info(n_workers=-1)["workers"]
-    return [address for address, info in known.items() if str(info["name"]) in names]
-
-
 @dataclass
 class Cluster:
     """A client and the workers that the run uses.
@@ -99,6 +75,8 @@ class Cluster:
         Whether the workers live in this process.
     fingerprints : dict
         Worker name -> what its bits depend on.
+    lacks : callable
+        Called on each worker that is taken in: returns what it lacks for the run, empty if nothing.
     """
 
     client: Client
@@ -106,6 +84,8 @@ class Cluster:
     embedded: bool
     threads: bool
     fingerprints: dict[str, dict[str, str]]
+    lacks: Callable[[], str] = lambda: ""
+    _refused: set[str] = field(default_factory=set)
 
     @property
     def units(self) -> int:
@@ -125,26 +105,53 @@ class Cluster:
         As a task, which may take its time, not on the worker's event loop as `Client.run` would.
         """
         futures = [self.client.submit(function, *args, resources={slot.resource: 0}, pure=False) for slot in self.slots]
-        return dict(zip([slot.name for slot in self.slots], self.client.gather(futures), strict=True))
+        values = Watch(self.client, self.slots).gather(futures)
+        return dict(zip([slot.name for slot in self.slots], values, strict=True))
 
-    def take_in(self, table: ClusterTable, say: Say) -> None:
-        """Take in the workers that have joined since, unless so many were asked for and no more.
+    def take_stock(self, table: ClusterTable, say: Say) -> None:
+        """Let go of workers that are gone, take in those that have come, as many as were asked for; wait for one.
+
+        A worker that cannot be used is named, and left alone.
 
         Raises
         ------
-        BadInput
-            As `open_cluster`.
+        RunFailed
+            If none is there within the time that is waited for workers, or the scheduler is gone.
         """
-        if table.workers:
-            return
-        known, ours = self.client.scheduler_info(n_workers=-1)["workers"], addresses_of(self.client, self.slots)
-        self._take({address: info for address, info in known.items() if address not in ours}, table, say)
+        deadline, said = time.monotonic() + table.wait, False
+        while True:
+            known = workers_of(self.client)
+            self.slots = [slot for slot in self.slots if slot.address in known]
+            strange = known.keys() - {slot.address for slot in self.slots} - self._refused
+            room = table.workers - len(self.slots) if table.workers else len(strange)
+            for address in sorted(strange, key=lambda address: str(known[address]["name"]))[:room]:
+                try:
+                    self._take({address: known[address]}, table, say)
+                except BadInput as error:
+                    self._refused.add(address)
+                    say(f"a worker that joined is left alone: {error}")
+                except (OSError, KeyError):
+                    # Gone again.
+                    continue
+            if self.slots:
+                return
+            if time.monotonic() > deadline:
+                raise RunFailed(f"no worker is left, and none came within {table.wait:g} s (cluster.wait)")
+            if not said:
+                say(f"no worker is left: waiting up to {table.wait:g} s for one")
+                said = True
+            time.sleep(0.2)
 
     def _take(self, workers: dict[str, dict[str, Any]], table: ClusterTable, say: Say) -> None:
         if not workers:
             return
         if not self.embedded:
             _check_versions(self.client, workers)
+        lacking = {
+            address: what for address, what in self.client.run(self.lacks, workers=list(workers)).items() if what
+        }
+        if lacking:
+            raise BadInput("; ".join(f"worker {workers[address]['name']}: {what}" for address, what in lacking.items()))
         found = [_slot(self.client, address, info) for address, info in workers.items()]
         prints = self.client.run(machine.fingerprint, workers=list(workers))
         fingerprints = {slot.name: prints[slot.address] for slot in found}
@@ -237,7 +244,7 @@ def open_cluster(table: ClusterTable, run: str, say: Say, client: Client | None 
         stack.enter_context(silence())
         embedded = client is None and table.scheduler is None
         if client is None:
-            made = stack.enter_context(embedded_cluster(table)) if embedded else _connect(str(table.scheduler))
+            made = stack.enter_context(embedded_cluster(table)) if embedded else _connect(table)
             # Not the default: a user's own Dask computations must not come here, while the run lasts or after it.
             client = stack.enter_context(Client(made, set_as_default=False) if embedded else made)
         workers = _wait_for_workers(client, table, say, embedded)
@@ -257,10 +264,28 @@ def _unregister(client: Client, name: str) -> None:
         client.unregister_worker_plugin(name)
 
 
-def _connect(address: str) -> Client:
+def _connect(table: ClusterTable) -> Client:
+    address, security = str(table.scheduler), None
     try:
-        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError, TimeoutError) as error:
+        if table.tls_ca is not None:
+            files = {"tls_ca_file": table.tls_ca, "tls_client_cert": table.tls_cert, "tls_client_key": table.tls_key}
+            security = Security(**files, require_encryption=True)
+            # Read here, for a file that is no certificate is not the scheduler's fault.
+            security.get_connection_args("client")
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"cluster (--tls-ca, --tls-cert, --tls-key): given {table.tls_ca}, {table.tls_cert} and {table.tls_key}, "
+            f"which are no authority, certificate and its key in PEM format ({error})"
+        ) from None
+    try:
+        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False, security=security)
+    except TypeError:
+        # Dask's own complaint, at a tls:// address for which it has no certificate.
+        raise BadInput(
+            f"cluster.scheduler (--scheduler): given {address!r}, which takes --tls-ca, --tls-cert and --tls-key, or "
+            "the same in Dask's configuration (distributed.comm.tls)"
+        ) from None
+    except (OSError, ValueError, TimeoutError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInput(
             f"cluster.scheduler (--scheduler): given {address!r}, which does not answer within {CONNECT_SECONDS} s "
@@ -339,29 +364,3 @@ def _check_bits(fingerprints: dict[str, dict[str, str]], strict: bool, say: Say)
         )
     if unlike:
         say(f"the same bits are not promised: {'; '.join(unlike)}")
-
-
-def place_nodes(
-    costs: Sequence[float], slots: Sequence[Slot], allowed: Sequence[frozenset[str]] | None = None
-) -> list[Slot]:
-    """Return each node's slot: the costliest node first, always to where the work per unit stays least.
-
-    Parameters
-    ----------
-    costs : sequence of float
-        Of each node's steps together, in any unit; 0 where it is not known.
-    slots : sequence of Slot
-    allowed : sequence of frozenset of str, optional
-        Names of the workers that each node may be placed on; any if left out.
-    """
-    # A dynamic schedule does not tell what its nodes will cost: those unknown count as the mean of the known.
-    known = [cost for cost in costs if cost] or [1.0]
-    costs = [cost or sum(known) / len(known) for cost in costs]
-    load = [0.0] * len(slots)
-    placed: list[Slot] = [slots[0]] * len(costs)
-    for node in sorted(range(len(costs)), key=lambda node: (-costs[node], node)):
-        open_ = [i for i, slot in enumerate(slots) if allowed is None or slot.name in allowed[node]]
-        best = min(open_, key=lambda i: ((load[i] + costs[node]) / slots[i].units, i))
-        load[best] += costs[node]
-        placed[node] = slots[best]
-    return placed

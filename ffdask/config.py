@@ -186,6 +186,7 @@ def _check_alone(config: Config) -> None:
             f"network: objective, negatives and classifier given as {given}, which do not go together; "
             f"allowed are: {table}"
         )
+    _check_tls(config.cluster)
     if network.candidates and not (network.negatives == "adaptive" and network.classifier == "goodness"):
         raise BadInput(
             f"network.candidates (--candidates): given {network.candidates}, which only adaptive negatives with the "
@@ -211,3 +212,20 @@ def _check_alone(config: Config) -> None:
             f"training.batch_size (--batch-size): given {config.training.batch_size}, larger than data.chunk "
             f"({config.data.chunk}); minibatches never cross a chunk"
         )
+
+
+def _check_tls(cluster: ClusterTable) -> None:
+    files = {"--tls-ca": cluster.tls_ca, "--tls-cert": cluster.tls_cert, "--tls-key": cluster.tls_key}
+    given = [flag for flag, file in files.items() if file is not None]
+    if not given:
+        return
+    if len(given) < len(files):
+        raise BadInput(f"cluster: given {' and '.join(given)}; TLS takes all of {', '.join(files)}")
+    if cluster.scheduler is None or not cluster.scheduler.startswith("tls://"):
+        raise BadInput(
+            f"cluster: given {', '.join(files)} with the scheduler {cluster.scheduler!r}; TLS is for a given one: "
+            "--scheduler tls://host:8786"
+        )
+    for flag, file in files.items():
+        if not Path(str(file)).is_file():
+            raise BadInput(f"cluster ({flag}): given {file}, which is no file")

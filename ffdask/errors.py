@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import os
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 
 class FFDaskError(Exception):
@@ -28,6 +29,27 @@ class Diverged(FFDaskError, ArithmeticError):
 
 class RunFailed(FFDaskError, RuntimeError):
     """A run that started could not be finished; the message says which step, and why."""
+
+
+class Lost(RunFailed):
+    """A worker is gone, or what it held: a run can go on from its last checkpoint, with who is there.
+
+    Attributes
+    ----------
+    workers : tuple of str
+        Those that are gone, by name.
+    at_work : dict of str to tuple of str
+        Worker that is gone -> the steps that it may have been doing.
+    """
+
+    workers: tuple[str, ...] = ()
+    at_work: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+
+
+class StepFailed(RunFailed):
+    """A step raised an exception; `step` is its name."""
+
+    step: str = ""
 
 
 def nearest(given: str, allowed: Iterable[str]) -> str:

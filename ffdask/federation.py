@@ -90,7 +90,7 @@ def federate(config: Config, dataset: Dataset, cluster: Cluster, say: Say, write
             )
             waited = True
         time.sleep(LOOK_SECONDS)
-        cluster.take_in(config.cluster, say)
+        cluster.take_stock(config.cluster, say)
 
 
 def _federation(shards: Shards, config: Config, dataset: Dataset, cluster: Cluster, writes: bool) -> Federation:

@@ -8,32 +8,38 @@ the worker that holds the outcome, so that nothing travels that is not read. Hel
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import CancelledError
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from distributed import Client, Future, KilledWorker
+from distributed import Client, Future, fire_and_forget
 
+from ffdask.beside import fetch, keep, sweep
 from ffdask.blocks import Published, plain
-from ffdask.cluster import Slot, addresses_of
-from ffdask.datasets import Dataset
+from ffdask.checkpoints import Beside
 from ffdask.errors import RunFailed
-from ffdask.job import Images, Job, Labels
+from ffdask.job import Job
 from ffdask.lost import Watch
 from ffdask.on_worker import figures, given, pick, run_step
+from ffdask.resolved import Resolved
 from ffdask.schedules.ideal import units_taken
 from ffdask.schedules.ledger import Ledger
-from ffdask.schedules.steps import Need, Plan, Step
+from ffdask.schedules.steps import Need, Step
 from ffdask.shards import ShardedCalendar
+from ffdask.slots import Placement, Slot, addresses_of
 from ffdask.stay import drop, recall, stow
 from ffdask.told import Listener
 from ffdask.work import Outcome
 
 HELPERS_FIRST = 1_000_000_000
 """Added to a helper's priority: whoever waits for it waits less."""
+
+
+class NotKept(Exception):
+    """What a checkpoint needs could not be kept."""
 
 
 @dataclass
@@ -56,14 +62,9 @@ class Graph:
     client : distributed.Client
     run : str
         The run's id, in every key: two runs on one cluster are never mixed.
-    job, plan : Job, Plan
-    dataset : Dataset
-    slots : sequence of Slot
-        Of each node.
-    chunks : mapping
-        Rows to send to workers that cannot read them: chunk number (-1: those that are looked at) -> (images, labels).
-    readers : frozenset of str
-        Names of the workers that read the rows themselves.
+    resolved : Resolved
+    placement : Placement
+        Each node's slot, and which workers are sent rows.
     cut_every : int
         Rounds between cuts of the graph.
     """
@@ -72,30 +73,27 @@ class Graph:
         self,
         client: Client,
         run: str,
-        job: Job,
-        plan: Plan,
-        dataset: Dataset,
-        slots: Sequence[Slot],
-        chunks: Mapping[int, tuple[Images, Labels]],
-        readers: frozenset[str],
+        resolved: Resolved,
+        placement: Placement,
         cut_every: int,
     ) -> None:
-        self.client, self.run, self.job, self.plan, self.dataset = client, run, job, plan, dataset
-        self.slots, self.chunks, self.readers, self.cut_every = slots, chunks, readers, cut_every
-        self.ledger: Ledger[Placed] = Ledger(plan)
+        self.client, self.run, self.cut_every = client, run, cut_every
+        self.job, self.plan, self.dataset = resolved.job, resolved.plan, resolved.dataset
+        self.slots, self.chunks, self.readers = placement.slots, placement.rows, placement.readers
+        self.ledger: Ledger[Placed] = Ledger(self.plan)
         self.listener = Listener(client, run)
-        self.watch = Watch(client, slots, _own_rows(job))
-        nodes = Counter(slot.name for slot in slots)
-        self.taken = {slot.name: units_taken(slot.units, nodes[slot.name]) for slot in slots}
+        self.watch = Watch(client, self.slots, _own_rows(self.job))
+        nodes = Counter(slot.name for slot in self.slots)
+        self.taken = {slot.name: units_taken(slot.units, nodes[slot.name]) for slot in self.slots}
         self._sent: dict[int, Future] = {}
+        # Where probabilities that stay on their node are kept for a checkpoint.
+        self._beside: dict[Need, tuple[Step, Beside]] = {}
         self._trained: dict[int, tuple[int, int]] = {}
+        self._sweeps = itertools.count()
 
     def gather(self, futures: list[Future]) -> list[Outcome]:
-        """Return the outcomes of futures; raises RunFailed if one was lost, or its worker is gone."""
-        try:
-            outcomes: list[Outcome] = self.watch.gather(futures)
-        except (KilledWorker, CancelledError, OSError) as error:
-            raise RunFailed(f"a result was lost before it was read: {type(error).__name__}: {error}") from error
+        """Return the outcomes of futures; raises Lost if one was lost, or its worker is gone."""
+        outcomes: list[Outcome] = self.watch.gather(futures)
         return outcomes
 
     def close(self, flying: Iterable[Future]) -> None:
@@ -200,14 +198,50 @@ class Graph:
         return placed.picked[piece]
 
     def values(self, placed: Mapping[Need, Placed]) -> dict[Need, Any]:
-        """Return pieces themselves, gathered here."""
-        outcomes = self.gather([self.picked(one, need.piece) for need, one in placed.items()])
-        return {need: plain(outcome[need.piece]) for need, outcome in zip(placed, outcomes, strict=True)}
+        """Return pieces themselves, gathered here; of what stays on its node, the file that it is kept in there.
+
+        Raises
+        ------
+        NotKept
+            If a node cannot write such a file.
+        """
+        staying = [need for need in placed if self.plan.sharded and need.piece != "state"]
+        come = {need: one for need, one in placed.items() if need not in staying}
+        outcomes = self.gather([self.picked(one, need.piece) for need, one in come.items()])
+        values = {need: plain(outcome[need.piece]) for need, outcome in zip(come, outcomes, strict=True)}
+        fresh = {need: self._keep(need, placed[need]) for need in staying if need not in self._beside}
+        for (need, _), kept in zip(fresh.items(), self.gather(list(fresh.values())), strict=True):
+            if not isinstance(kept, Beside):
+                raise NotKept(f"{need.piece} of {need.step} cannot be written beside its shard ({kept})")
+            self._beside[need] = (placed[need].step, kept)
+        return values | {need: self._beside[need][1] for need in staying}
+
+    def _keep(self, need: Need, placed: Placed) -> Future:
+        """Return the future of the file in which a piece is kept beside its node's shard."""
+        name, node = f"{self.run}-{need.step}", placed.step.node
+        args = (self.job, self.dataset, node, placed.outcome, need.piece, name)
+        return self._helper(keep, *args, slot=placed.slot, key=f"keep_{need.piece}-{need.step}")
+
+    def sweep(self, round_: float) -> None:
+        """Have nodes remove the files that only checkpoints of rounds before `round_` name."""
+        gone: dict[int, list[str]] = {}
+        for need, (step, kept) in list(self._beside.items()):
+            if step.round + self.plan.reach(need.piece) < round_:
+                gone.setdefault(step.node, []).append(kept.name)
+                del self._beside[need]
+        for node, names in gone.items():
+            key = f"sweep-node{node}-{next(self._sweeps)}"
+            fire_and_forget(self._helper(sweep, self.job, self.dataset, node, names, slot=self.slots[node], key=key))
 
     def restore(self, step: Step, piece: str, value: Any) -> None:
         """Hand out a piece of a step that an earlier run of the schedule did, as if the graph were cut behind it."""
         slot, key = self.slots[step.node], f"load_{piece}-{step.name}"
-        future = self._helper(given, {piece: value}, slot=slot, key=key)
+        if isinstance(value, Beside):
+            self._beside[Need(step.name, piece)] = (step, value)
+            args = (self.job, self.dataset, step.node, piece, value, f"{piece} of {step.name}")
+            future = self._helper(fetch, *args, slot=slot, key=key)
+        else:
+            future = self._helper(given, {piece: value}, slot=slot, key=key)
         self.ledger.put(step, Placed(step, slot, future, cut=True), [piece])
 
     def cut(self, step: Step) -> None:

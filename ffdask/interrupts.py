@@ -1,41 +1,72 @@
-"""Ctrl-C, remembered: Python raises it wherever the main thread is, and where that is a destructor it is lost."""
+"""Ctrl-C and SIGTERM: what is in work may end first, and what is asked twice happens at once.
+
+Remembered, too: Python raises an interrupt wherever the main thread is, and where that is a destructor it is lost.
+"""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
+
+
+class Interrupts:
+    """How often a stop was asked for; `asked` is for a loop to look at now and then."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self._gently = False
+
+    @property
+    def asked(self) -> bool:
+        """Whether a stop was asked for."""
+        return self.times > 0
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if a stop was asked for that may not wait.
+
+        In a destructor, or a callback of the garbage collector, Python prints an exception and goes on.
+        """
+        if self.times > self._gently:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def gently(self, gently: bool = True) -> Iterator[None]:
+        """Have the first request raise nothing while this lasts: whoever looks at `asked` comes to an end by itself."""
+        self._gently = gently
+        try:
+            yield
+        finally:
+            self._gently = False
+
+    def heard(self) -> None:
+        """Count a request; raise KeyboardInterrupt if it may not wait."""
+        self.times += 1
+        self.check()
 
 
 @contextmanager
-def remembered() -> Iterator[Callable[[], None]]:
-    """Do what Ctrl-C does, and remember it.
+def heeded() -> Iterator[Interrupts]:
+    """Take Ctrl-C and SIGTERM as requests to stop, in the main thread.
 
-    Yields
-    ------
-    callable
-        Raises KeyboardInterrupt if Ctrl-C was pressed since; for a loop to call now and then. In a destructor, or a
-        callback of the garbage collector, Python prints an exception and goes on.
+    Who ignores one goes on ignoring it, and a handler of the caller's own for SIGTERM stays.
     """
-    before, pressed = signal.getsignal(signal.SIGINT), threading.Event()
+    interrupts = Interrupts()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        pressed.set()
-        assert callable(before)
-        before(number, frame)
+        interrupts.heard()
 
-    def check() -> None:
-        if pressed.is_set():
-            raise KeyboardInterrupt
-
-    # Only the main thread may set a handler; and who ignores Ctrl-C goes on ignoring it.
-    heeds = callable(before) and threading.current_thread() is threading.main_thread()
-    if heeds:
-        signal.signal(signal.SIGINT, handle)
+    # Only the main thread may set a handler.
+    main, before = threading.current_thread() is threading.main_thread(), dict[signal.Signals, Any]()
+    if main and callable(signal.getsignal(signal.SIGINT)):
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, handle)
+    if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        before[signal.SIGTERM] = signal.signal(signal.SIGTERM, handle)
     try:
-        yield check
+        yield interrupts
     finally:
-        if heeds:
-            signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -5,25 +5,41 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as NotYet
 from typing import Any
 
-from distributed import Client, Future
+from distributed import Client, Future, KilledWorker
 
-from ffdask.cluster import Slot
-from ffdask.errors import RunFailed
+from ffdask.errors import Lost, RunFailed
+from ffdask.slots import Slot
 
-LOOK_SECONDS = 2.0
-"""Between two looks for the workers, while nothing comes."""
+LOOK_SECONDS = 0.5
+"""Between two looks for the workers."""
 
-LOST_SECONDS = 30.0
-"""How long a worker may be gone: a nanny brings one back within a few seconds."""
+
+def workers_of(client: Client) -> dict[str, dict[str, Any]]:
+    """Return what the scheduler knows of each worker, by its address now.
+
+    Raises
+    ------
+    RunFailed
+        If the scheduler does not answer.
+    """
+    try:
+        if client.status == "running":
+            known: dict[str, dict[str, Any]] = client.scheduler_info(n_workers=-1)["workers"]
+            return known
+    except (OSError, NotYet, CancelledError):
+        pass
+    raise RunFailed("the scheduler is gone: it does not answer, and what its workers held is lost")
 
 
 class Watch:
     """Looks whether the workers on which nodes are placed are there.
 
-    A task that is pinned to a worker's resource waits for ever when nobody offers that resource.
+    A task that is pinned to a worker's resource waits for ever when nobody offers that resource. One that is gone is
+    not waited for: should its nanny bring it back, it is a worker that joins.
 
     Parameters
     ----------
@@ -37,34 +53,35 @@ class Watch:
     def __init__(self, client: Client, slots: Sequence[Slot], shards: Sequence[str] = ()) -> None:
         self.client, self.slots, self.shards = client, slots, shards
         self._looked = time.monotonic()
-        self._since: float | None = None
-
-    def begin(self) -> None:
-        """Begin to wait: what was seen before does not count."""
-        self._looked, self._since = time.monotonic(), None
 
     def look(self) -> None:
         """Look, unless that was done a moment ago.
 
         Raises
         ------
+        Lost
+            If a worker is gone: it names the worker, its nodes, and what rows they had.
         RunFailed
-            If a worker has been gone for too long: it names the worker, its nodes, and what rows they had.
+            If the scheduler is gone.
         """
-        now = time.monotonic()
-        if now - self._looked < LOOK_SECONDS:
+        if time.monotonic() - self._looked < LOOK_SECONDS:
             return
-        self._looked, lost = now, self._lost()
-        self._since = (self._since or now) if lost else None
-        if self._since and now - self._since > LOST_SECONDS:
-            raise RunFailed(
-                f"{'; '.join(map(self._told, lost))}: gone, and not back within {LOST_SECONDS:g} s; what was placed "
-                "there cannot go on: start the run again"
-            )
+        known = workers_of(self.client)
+        self._looked = time.monotonic()
+        gone = sorted({slot.name for slot in self.slots if slot.address not in known})
+        if gone:
+            lost = Lost(f"{'; '.join(map(self._told, gone))} is gone")
+            lost.workers = tuple(gone)
+            raise lost
 
     def gather(self, futures: Sequence[Future]) -> list[Any]:
-        """Return the futures' values; `Client.gather` itself would wait for ever for one whose worker is gone."""
-        self.begin()
+        """Return the futures' values; `Client.gather` itself would wait for ever for one whose worker is gone.
+
+        Raises
+        ------
+        Lost
+            If a worker is gone, or a value.
+        """
         coming = asyncio.run_coroutine_threadsafe(_gathered(self.client, futures), self.client.loop.asyncio_loop)
         try:
             while True:
@@ -74,14 +91,10 @@ class Watch:
                     if coming.done():
                         raise
                     self.look()
+        except (KilledWorker, CancelledError, OSError) as error:
+            raise Lost(f"a result was lost before it was read: {type(error).__name__}: {error}") from error
         finally:
             coming.cancel()
-
-    def _lost(self) -> list[str]:
-        """Return the names of our workers whose resource nobody offers now."""
-        known = self.client.scheduler_info(n_workers=-1)["workers"].values()
-        offered = {name for info in known for name in info["resources"]}
-        return sorted({slot.name for slot in self.slots if slot.resource not in offered})
 
     def _told(self, worker: str) -> str:
         nodes = [node for node, slot in enumerate(self.slots) if slot.name == worker]

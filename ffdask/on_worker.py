@@ -13,7 +13,7 @@ import numpy as np
 from ffdask import blocks, datasets, machine
 from ffdask.blocks import Published
 from ffdask.datasets import Dataset
-from ffdask.errors import BadInput, RunFailed, told
+from ffdask.errors import BadInput, StepFailed, told
 from ffdask.job import Data, Images, Job, Labels
 from ffdask.schedules.steps import Step
 from ffdask.shards import ShardedCalendar
@@ -57,13 +57,13 @@ def run_step(
 
     Raises
     ------
-    RunFailed
+    StepFailed
         With the step's name, if it fails; or if BLAS uses more than one thread here, so that the bits would depend on
         this worker.
     """
     threads = machine.blas_threads()
     if threads != 1:
-        raise RunFailed(f"step {step.name}: BLAS has {threads} threads on worker {worker}; something set them anew")
+        raise _failed(step, f"step {step.name}: BLAS has {threads} threads on worker {worker}; something set them anew")
     inputs = {role: outcomes[role][piece] for role, piece in pieces.items()}
     inputs = {
         role: value.value if isinstance(value, Kept | Away | Published) else value for role, value in inputs.items()
@@ -80,13 +80,13 @@ def run_step(
         # Named here: the steps that wait for this one fail with the same exception, and may be heard of first.
         failure = f"step {step.name} failed on worker {worker}: "
         if not sharded:
-            raise RunFailed(failure + told(error)) from error
+            raise _failed(step, failure + told(error)) from error
         # A message may quote rows: it stays here, as they do.
         failure += f"{type(error).__name__}; its message stays on the node: see the worker's log"
         _log.exception("step %s failed", step.name)
     if failure:
         # Outside the handler, where the exception that came first would go along.
-        raise RunFailed(failure)
+        raise _failed(step, failure)
     if sharded:
         outcome = {piece: _stays(step, piece, value) for piece, value in outcome.items()}
     if blocks.shared():
@@ -106,6 +106,12 @@ def run_step(
     }
     tell(run, outcome["record"])
     return outcome
+
+
+def _failed(step: Step, message: str) -> StepFailed:
+    failed = StepFailed(message)
+    failed.step = step.name
+    return failed
 
 
 def _stays(step: Step, piece: str, value: Any) -> Any:
@@ -135,9 +141,9 @@ def _obtained(path: str, sha256: str) -> str:
     try:
         found = datasets.obtain(path)
     except BadInput as error:
-        raise RunFailed(f"shard {path}: this worker could read it when the run began, and now cannot") from error
+        raise StepFailed(f"shard {path}: this worker could read it when the run began, and now cannot") from error
     if found.sha256 != sha256 or datasets.locate(found) is None:
-        raise RunFailed(f"shard {path}: it held other rows when the run began; put them back, or start again")
+        raise StepFailed(f"shard {path}: it held other rows when the run began; put them back")
     return found.path
 
 
@@ -145,7 +151,7 @@ def _obtained(path: str, sha256: str) -> str:
 def _located(dataset: Dataset) -> str:
     path = datasets.locate(dataset)
     if path is None:
-        raise RunFailed(f"data set {dataset.name}: this worker could read it when the run began, and now cannot")
+        raise StepFailed(f"data set {dataset.name}: this worker could read it when the run began, and now cannot")
     return path
 
 

@@ -45,12 +45,9 @@ def cut_rounds(resolved: Resolved) -> int:
 
 
 def checkpoint_rounds(resolved: Resolved) -> int:
-    """Return after how many rounds a checkpoint is due; 0 for never.
-
-    Probabilities that stay on federated nodes have no checkpoint: such a run cannot go on elsewhere.
-    """
-    every, plan = resolved.config.run.checkpoint_every, resolved.plan
-    return _rounds(resolved, every) if every and not (plan.sharded and plan.reads_probabilities) else 0
+    """Return after how many rounds a checkpoint is due; 0 for never."""
+    every = resolved.config.run.checkpoint_every
+    return _rounds(resolved, every) if every else 0
 
 
 def _rounds(resolved: Resolved, chapters: int) -> int:

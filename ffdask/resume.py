@@ -60,11 +60,17 @@ def stopped_run(path: str | Path, keys: Mapping[str, Any]) -> Config:
             "of what is said only, or start another run"
         )
     recorded = {f"{table}.{key}": value for table, part in tables.items() for key, value in part.items()}
+    if "cluster.scheduler" in keys:
+        # Of another scheduler.
+        recorded = {key: value for key, value in recorded.items() if not key.startswith("cluster.tls")}
     return load(None, recorded | {"run.out": str(path)} | dict(keys))
 
 
-def go_on(path: Path, record: Mapping[str, Any], say: Say) -> tuple[RunFolder, Checkpoint | None]:
-    """Return a stopped run's folder and its newest checkpoint, if what it computes is still the same."""
+def go_on(path: Path, record: Mapping[str, Any], where: str | None, say: Say) -> tuple[RunFolder, Checkpoint | None]:
+    """Return a stopped run's folder and its newest checkpoint, if what it computes is still the same.
+
+    `where` is the URL that the checkpoints went to, if it was not the folder.
+    """
     _, before = open_unfinished(path)
     # By way of JSON, as the one before was.
     now = json.loads(json.dumps(record))
@@ -79,7 +85,7 @@ def go_on(path: Path, record: Mapping[str, Any], say: Say) -> tuple[RunFolder, C
     if before["fingerprint"] != now["fingerprint"]:
         say("the same bits are not promised: this machine, or what is installed on it, is not what the run began with")
     folder = RunFolder(path)
-    checkpoint = checkpoints.read(folder.checkpoints, say)
+    checkpoint = checkpoints.read(where or folder.checkpoints, say)
     say(f"going on after round {checkpoint.round}" if checkpoint else "no checkpoint was written: from the start")
     return folder, checkpoint
 

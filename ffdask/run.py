@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import math
 import os
 import time
 import uuid
@@ -12,38 +14,39 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ffdask import checkpoints, datasets, interrupts, machine, timeline
+from ffdask import checkpoints, datasets, machine
 from ffdask.checkpoints import Checkpoint
-from ffdask.cluster import Cluster, Slot, open_cluster, place_nodes
+from ffdask.cluster import open_cluster
 from ffdask.config import Config
 from ffdask.datasets import Dataset
 from ffdask.embedded import default_units, own_memory_limit
+from ffdask.ending import Ended, leave
 from ffdask.errors import BadInput
 from ffdask.federation import expected, federate, roughly, shards_of
 from ffdask.graph import Graph
-from ffdask.history import history
-from ffdask.job import Images, Labels
+from ffdask.interrupts import Interrupts, heeded
 from ffdask.kernels import without_bfloat16
 from ffdask.network import Network
+from ffdask.placement import misplaced, place, place_anew, readers_among, settle_down
+from ffdask.places import place_at
 from ffdask.plan import (
     Forecast,
     check_memory,
     check_schedule,
     checkpoint_rounds,
-    costs_of_nodes,
     cut_rounds,
     default_look_ahead,
-    forecast,
     schedule_of,
     text,
 )
 from ffdask.precision import settle
-from ffdask.resolved import Resolved, resolve
+from ffdask.recovery import see_through
+from ffdask.resolved import resolve
 from ffdask.resume import go_on, how_to_go_on
-from ffdask.schedules.costs import Rates
 from ffdask.shards import Federation
+from ffdask.slots import Placement, Slot
 from ffdask.store import RunFolder, check_out, open_network, prepare
-from ffdask.summary import figures_of, record_of, test, validate
+from ffdask.summary import record_of
 from ffdask.training import Training
 from ffdask.watchers import Watcher, Watchers
 
@@ -127,72 +130,64 @@ def fit(
     dataset = datasets.obtain(config.data.dataset, say)
     run = uuid.uuid4().hex[:8]
     with contextlib.ExitStack() as stack:
-        interrupted = stack.enter_context(interrupts.remembered())
+        interrupts = stack.enter_context(heeded())
         # Held here too: the test set is evaluated in this process, in blocks on threads of our own.
         stack.enter_context(machine.one_thread())
         cluster = stack.enter_context(open_cluster(config.cluster, run, say, client))
         federation = federate(config, dataset, cluster, say)
         config = settle(config, partial(cluster.on_each_worker, without_bfloat16), say)
+        if config.training.precision == "bfloat16":
+            cluster.lacks = without_bfloat16
         resolved = resolve(config, dataset, cluster.units, federation)
         slots, ahead = place(resolved, cluster.slots)
         check_memory(ahead, *cluster.memory_limit())
-        readers = _readers(cluster, dataset, _nobody if resolved.federation else say)
+        placement = settle_down(resolved, cluster, slots, _nobody if resolved.federation else say)
         record = record_of(resolved, cluster, device)
-        folder, checkpoint = _begun(config, record) if resume is None else go_on(Path(resume), record, say)
+        folder, checkpoint = _begun(config, record, resume, say)
         if federation is None:
             # What leaves a federated node goes through its connections, where it can be watched.
             stack.enter_context(cluster.sharing(run, config.cluster, say))
-        graph = Graph(
-            cluster.client,
-            run,
-            resolved.job,
-            resolved.plan,
-            dataset,
-            slots,
-            rows_to_send(resolved, readers, cluster),
-            readers,
-            cut_rounds(resolved),
-        )
         told = Watchers(watchers, say)
-        writer = checkpoints.Writer(folder.checkpoints, say)
-        training = Training(
-            graph,
-            schedule_of(resolved)(resolved.plan),
-            default_look_ahead(resolved.plan),
-            told.record,
-            checkpoint_rounds(resolved),
-            writer.write,
-            checkpoint,
-            interrupted,
-        )
+        writer = checkpoints.Writer(config.run.checkpoints or folder.checkpoints, say)
+        every, attempts = checkpoint_rounds(resolved), itertools.count()
+        before = checkpoint.records.values() if checkpoint else ()
+        session = 1 + max((record["session"] for record in before), default=-1)
+
+        def begin(placement: Placement, checkpoint: Checkpoint | None) -> Training:
+            return Training(
+                # Of each beginning its own keys: what an earlier one has left in work is none of its business.
+                Graph(cluster.client, f"{run}.{next(attempts)}", resolved, placement, cut_rounds(resolved)),
+                schedule_of(resolved)(resolved.plan),
+                default_look_ahead(resolved.plan),
+                told.record,
+                every,
+                config.run.checkpoint_seconds or math.inf,
+                writer.write,
+                checkpoint,
+                session,
+                say,
+                lambda: writer.oldest,
+                partial(_stopping, interrupts, say, []),
+                partial(misplaced, resolved, cluster, placement, say),
+            )
+
         try:
             told.begin(resolved, cluster.dashboard)
             with cluster.report(config.run.report):
-                network = training.run()
+                network, training = see_through(
+                    begin, placement, partial(place_anew, resolved, cluster, say), checkpoint, interrupts, say
+                )
         except (Exception, KeyboardInterrupt) as error:
-            error.add_note(how_to_go_on(folder.path, training.checkpoint_every > 0))
+            error.add_note(how_to_go_on(folder.path, every > 0))
             raise
         finally:
             writer.close()
             told.end()
-        records = list(training.records.values())
-        folder.write_network(network)
-        folder.write_records(records)
-        kept = history(records, resolved.plan.calendar, resolved.plan.layers)
-        folder.write_history(kept)
-        figures = figures_of(resolved, cluster, records, device)
-        title = (
-            f"{config.schedule.name}: {figures['train_seconds']:.1f} s on {cluster.units} units, "
-            f"{100 * figures['utilization']:.0f} % busy"
-        )
-        timeline.draw(records, folder.path / "timeline.png", title)
-        tested = test(network, config.network.classifier, dataset, os.cpu_count() or 1)
-        held_out = validate(network, config.network.classifier, resolved, os.cpu_count() or 1)
-        figures = tested | held_out | figures | {"weights_sha256": network.sha256()}
-        figures["peak_memory_bytes"] = cluster.peak_memory()
-        figures["total_seconds"] = time.perf_counter() - begun
-        folder.write_summary(figures)
-    return Run(folder.path, figures, network, kept)
+        ended = Ended(network, list(training.records.values()), resolved, cluster, device, begun)
+        path, figures = leave(folder, ended, record, say)
+        # A run that has ended is not gone on with: what nodes kept for that may go.
+        training.graph.sweep(math.inf)
+        return Run(path, figures, network, ended.history)
 
 
 def dry_run(config: Config) -> str:
@@ -241,7 +236,7 @@ def _ahead(config: Config, say: Say) -> tuple[Forecast, str, int, int]:
             config = settle(config, partial(cluster.on_each_worker, without_bfloat16), say)
             if config.data.dataset not in datasets.KNOWN:
                 # A known name may be fetched by the workers themselves; a plan fetches nothing.
-                _readers(cluster, dataset, say)
+                readers_among(cluster, dataset, say)
     federation = federation or expected(config, dataset)
     resolved = resolve(config, dataset, sum(slot.units for slot in slots), federation)
     return place(resolved, slots)[1], where, limit, together
@@ -262,6 +257,8 @@ def check_before_data(config: Config, resumes: bool = False) -> str:
             raise BadInput(f"run.report (--report): given {config.run.report}, which is a folder; give a file in it")
         if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
             raise BadInput(f"run.report (--report): given {config.run.report}, but {folder} is no folder to write to")
+    if config.run.checkpoints is not None:
+        place_at(config.run.checkpoints)
     if config.cluster.device == "gpu":
         raise BadInput(
             "cluster.device (--device): given 'gpu', but this version of ffdask has kernels for the CPU only; "
@@ -270,12 +267,13 @@ def check_before_data(config: Config, resumes: bool = False) -> str:
     return "cpu"
 
 
-def place(resolved: Resolved, workers: Sequence[Slot], rates: Rates | None = None) -> tuple[list[Slot], Forecast]:
-    """Return each node's slot, and the forecast of the run on them."""
-    readers = resolved.federation.readers if resolved.federation else None
-    slots = place_nodes(costs_of_nodes(resolved), workers, readers)
-    worker_of = [list(workers).index(slot) for slot in slots]
-    return slots, forecast(resolved, worker_of, [worker.units for worker in workers], rates)
+def _stopping(interrupts: Interrupts, say: Say, said: list[bool]) -> bool:
+    """Return whether the run is to stop; say so once. Raise KeyboardInterrupt if it is to stop at once."""
+    interrupts.check()
+    if interrupts.asked and not said:
+        said.append(True)
+        say("stopping behind the steps in work, with a checkpoint; once more stops at once, at the checkpoint before")
+    return interrupts.asked
 
 
 def _lacking_here() -> dict[str, str]:
@@ -293,33 +291,12 @@ def _described(config: Config) -> tuple[Dataset, str]:
     return Dataset(name, "", known.sha256, *sizes, source="not here yet"), "not on this machine: it would be fetched"
 
 
-def _readers(cluster: Cluster, dataset: Dataset, say: Say) -> frozenset[str]:
-    """Return the names of the workers that can read the very same data themselves; say who cannot."""
-    found = cluster.on_each_worker(datasets.locate, dataset)
-    others = sorted(name for name, path in found.items() if path is None)
-    if others:
-        say(f"rows are sent from here, once each: {', '.join(others)} cannot read {dataset.path}")
-    return frozenset(found) - frozenset(others)
-
-
-def rows_to_send(resolved: Resolved, readers: frozenset[str], cluster: Cluster) -> Mapping[int, tuple[Images, Labels]]:
-    """Return the rows that workers which cannot read them are sent, by chunk (-1: those that are looked at)."""
-    if len(readers) == len(cluster.slots):
-        return {}
-    path = resolved.dataset.path
-    images, labels = datasets.load(path, "train")
-    dealt = resolved.plan.calendar.deal()
-    # A federated node reads its shard itself, or is not placed.
-    sharded = resolved.federation is not None
-    chunks = {} if sharded else {number: (images[rows], labels[rows]) for number, rows in enumerate(dealt)}
-    if not resolved.config.run.evaluate_every:
-        return chunks
-    held = resolved.plan.calendar.held_out()
-    return chunks | {-1: (images[held], labels[held]) if len(held) else datasets.load(path, "test")}
-
-
-def _begun(config: Config, record: Mapping[str, Any]) -> tuple[RunFolder, Checkpoint | None]:
-    """Return a new run's folder, its configuration written."""
+def _begun(
+    config: Config, record: Mapping[str, Any], resume: str | Path | None, say: Say
+) -> tuple[RunFolder, Checkpoint | None]:
+    """Return a new run's folder, its configuration written; or that of a run to go on with, and its checkpoint."""
+    if resume is not None:
+        return go_on(Path(resume), record, config.run.checkpoints, say)
     folder = prepare(config.run.out, config.run.overwrite)
     folder.write_configuration(config.tables(), record)
     return folder, None

@@ -10,7 +10,7 @@ from typing import Any
 
 from dask.sizeof import sizeof
 
-from ffdask.errors import RunFailed
+from ffdask.errors import Lost
 
 _stowed: dict[str, Kept] = {}
 
@@ -54,8 +54,8 @@ class Away:
 
     @property
     def value(self) -> Any:
-        """Raise RunFailed: the value is not here."""
-        raise RunFailed(f"{self.what} stays on its node: nothing but states and figures may leave it")
+        """Raise Lost: the value is not here."""
+        raise Lost(f"{self.what} stays on its node: nothing but states and figures may leave it")
 
     def __reduce__(self) -> tuple[type[Away], tuple[str]]:
         return Away, (self.what,)
@@ -72,12 +72,12 @@ def recall(piece: str, name: str) -> dict[str, Any]:
 
     Raises
     ------
-    RunFailed
+    Lost
         If it is not in this process, which was another one then.
     """
     kept = _stowed.pop(name, None)
     if kept is None:
-        raise RunFailed(f"{name} was lost with its worker: what stays on a node has no copy elsewhere; start again")
+        raise Lost(f"{name} was lost with its worker: what stays on a node has no copy elsewhere")
     return {piece: kept}
 
 

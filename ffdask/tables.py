@@ -71,6 +71,12 @@ def _path(value: str) -> str:
     return value
 
 
+def _url(value: str) -> str:
+    if "://" not in value:
+        raise PydanticCustomError("url", "must be a URL such as s3://bucket/run, or file:///folder")
+    return value
+
+
 def _shards(value: str) -> str:
     if value not in DEALT and "{node}" not in value:
         text = f"allowed are {', '.join(DEALT)}, or a path with {{node}} in it{nearest(value, DEALT)}"
@@ -180,8 +186,15 @@ class ClusterTable:
     """Who works."""
 
     scheduler: Annotated[
-        str | None, Field(min_length=1, description="address of a Dask scheduler; left out: a cluster of one's own")
+        Annotated[str, Field(min_length=1)] | None,
+        AfterValidator(lambda value: None if value == "none" else value),
+        Field(description="address of a Dask scheduler; left out, or none: a cluster of one's own"),
     ] = None
+    tls_ca: Annotated[
+        PathText | None, Field(min_length=1, description="file of the authority that a tls:// scheduler is signed by")
+    ] = None
+    tls_cert: Annotated[PathText | None, Field(min_length=1, description="file of the certificate to show it")] = None
+    tls_key: Annotated[PathText | None, Field(min_length=1, description="file of that certificate's key")] = None
     workers: Annotated[Machines | None, Field(description="Dask workers; left out: one (or all that there are)")] = None
     units: Annotated[
         Machines | None, Field(description="steps at a time, all workers together; left out: one a core")
@@ -210,6 +223,14 @@ class RunTable:
     checkpoint_every: Annotated[
         int, Field(ge=0, lt=2**31, description="chapters between checkpoints, from which --resume goes on; 0: none")
     ] = 4
+    checkpoint_seconds: Annotated[
+        float | None,
+        Field(gt=0, allow_inf_nan=False, description="after which a checkpoint is due too; left out: by chapters only"),
+    ] = None
+    checkpoints: Annotated[
+        Annotated[PathText, AfterValidator(_url)] | None,
+        Field(description="URL to keep checkpoints at, as fsspec has them; left out: the run's folder"),
+    ] = None
     cut_every: Annotated[Count, Field(description="chapters between cuts of the task graph")] = 4
     report: Annotated[PathText | None, Field(min_length=1, description="file for Dask's performance report")] = None
     quiet: Annotated[bool, Field(description="print nothing")] = False

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ffdask.cluster import Slot
 from ffdask.graph import Graph
 from ffdask.plan import Forecast, cut_rounds
 from ffdask.schedules.steps import Step
+from ffdask.slots import Placement, Slot
 
 RUN = "run"
 """Stands for the run's id, which is left out of the keys."""
@@ -89,17 +89,9 @@ def tasks_of(forecast: Forecast, steps: Iterable[Step]) -> list[Task]:
     """
     resolved, notes = forecast.resolved, _Notes()
     workers = [Slot("", f"worker{index}", units) for index, units in enumerate(forecast.units)]
-    graph = _Noted(
-        notes,
-        RUN,
-        resolved.job,
-        resolved.plan,
-        resolved.dataset,
-        [workers[worker] for worker in forecast.worker_of],
-        {},
-        frozenset(worker.name for worker in workers),
-        cut_rounds(resolved),
-    )
+    readers = frozenset(worker.name for worker in workers)
+    placement = Placement([workers[worker] for worker in forecast.worker_of], readers, {})
+    graph = _Noted(notes, RUN, resolved, placement, cut_rounds(resolved))
     finished: list[Step] = []
     for order, step in enumerate(steps):
         if finished and finished[-1].round != step.round:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from distributed import Future, as_completed
+from distributed import Future, KilledWorker, as_completed
 
+from ffdask import divergence
 from ffdask.blocks import plain
 from ffdask.checkpoints import Checkpoint
-from ffdask.errors import Diverged, RunFailed
-from ffdask.graph import Graph, Placed
+from ffdask.errors import Lost, RunFailed, StepFailed
+from ffdask.graph import Graph, NotKept, Placed
 from ffdask.network import Network
 from ffdask.parked import Parked
 from ffdask.schedules.ledger import Ledger
 from ffdask.schedules.steps import Await, Checker, Need, Schedule, Step
 
 Record = dict[str, Any]
+
+
+class Misplaced(Exception):
+    """Workers have joined that would be given nodes, if nodes were placed now."""
 
 
 @dataclass
@@ -59,12 +65,23 @@ class Training:
         Called with each step's record as it comes.
     checkpoint_every : int
         Rounds between checkpoints; 0: none.
+    checkpoint_seconds : float
+        After which one is due as well, behind the round in work.
     on_checkpoint : callable
         Called with each checkpoint.
-    interrupted : callable
-        Called now and then; raises KeyboardInterrupt if the run is to stop.
     resume : Checkpoint or None
         From which to go on: the schedule is drawn anew, and what the checkpoint has seen is not done again.
+    session : int
+        How often the run was resumed: in each record.
+    say : callable
+        Takes a line for the user.
+    oldest : callable
+        Returns the round of the oldest checkpoint that is kept.
+    stopping : callable
+        Called now and then; returns whether the run is to end behind the rounds in work, with a checkpoint. It raises
+        KeyboardInterrupt if the run is to end at once.
+    misplaced : callable
+        Called behind each checkpoint; returns whether nodes would be placed otherwise now, because workers have joined.
     """
 
     graph: Graph
@@ -72,9 +89,14 @@ class Training:
     look_ahead: int
     on_record: Callable[[Record], None]
     checkpoint_every: int = 0
+    checkpoint_seconds: float = math.inf
     on_checkpoint: Callable[[Checkpoint], None] = lambda checkpoint: None
     resume: Checkpoint | None = None
-    interrupted: Callable[[], None] = lambda: None
+    session: int = 0
+    say: Callable[[str], None] = lambda line: None
+    oldest: Callable[[], int] = lambda: -1
+    stopping: Callable[[], bool] = lambda: False
+    misplaced: Callable[[], bool] = lambda: False
     records: dict[str, Record] = field(default_factory=dict)
     _parked: Parked = field(default_factory=Parked)
     _unfinished: dict[int, int] = field(default_factory=dict)
@@ -90,10 +112,11 @@ class Training:
         # Round -> what steps beyond it may read, as long as its checkpoint is to be written.
         self._cuts: dict[int, Cut] = {}
         self._round = self._done = self.resume.round if self.resume else -1
-        self._session = 0
+        self._stopping = False
+        self._marked = time.monotonic()
+        self.newest = self.resume
         if self.resume:
             self.records |= self.resume.records
-            self._session = 1 + max((record["session"] for record in self.records.values()), default=-1)
 
     def run(self) -> Network:
         """Run the schedule to its end; return the trained network.
@@ -101,11 +124,19 @@ class Training:
         Raises
         ------
         Diverged
-            When a loss is no longer finite: the message names the step.
-        RunFailed
+            When a step's figures say that training leads nowhere.
+        StepFailed
             When a step fails: the message names it and says why.
+        Lost
+            When a worker is gone: a run can go on from `newest`.
+        Misplaced
+            When workers have joined: a run can go on from `newest`, faster.
+        RunFailed
+            When the scheduler is gone, or the schedule waits for what will not come.
         BadInput
             When the schedule yields a step that it must not.
+        KeyboardInterrupt
+            When the run is to stop: behind a checkpoint, if there was time for one.
         """
         # Without results: what the client needs of a step is its record, which its worker has told.
         finished: Any = as_completed(loop=self.graph.client.loop)
@@ -121,25 +152,45 @@ class Training:
                 # The loop variable would keep this outcome alive through the next wait.
                 del future
                 self._pump(finished)
+            if self._stopping and not self._exhausted:
+                self._checkpoint()
+                raise KeyboardInterrupt
             if self._parked or not self._exhausted:
                 waiting = next((step.name for step in self._parked.steps), "the schedule")
                 raise RunFailed(f"{waiting} waits for what no step in work will give")
             return self._network()
+        except Lost as lost:
+            lost.at_work = {worker: self._at_work(worker) for worker in lost.workers}
+            raise
         finally:
             # Whoever else uses the cluster finds nothing of ours on it, however the run ended.
             self.graph.close(self._flying)
 
     def _next(self, finished: Any) -> Future:
-        """Return the next future that has finished; look for lost workers while there is none."""
-        self.graph.watch.begin()
-        self.interrupted()
+        """Return the next future that has finished; look for lost workers meanwhile."""
+        self._look()
         while finished.queue.empty():
             with finished.thread_condition:
                 finished.thread_condition.wait(0.1)
-            self.interrupted()
-            self.graph.watch.look()
+            self._look()
         following: Future = next(finished)
         return following
+
+    def _look(self) -> None:
+        self.graph.watch.look()
+        if not self._stopping and self.stopping():
+            self._stopping = True
+
+    def _at_work(self, worker: str) -> tuple[str, ...]:
+        """Return the steps that a worker may have been doing: the first of those that had all their inputs."""
+        ready = [
+            step.name
+            for step in self._flying.values()
+            if self.graph.slots[step.node].name == worker
+            and all(need.step in self.records for need in step.needs.values())
+        ]
+        units = next(slot.units for slot in self.graph.slots if slot.name == worker)
+        return tuple(ready[:units])
 
     def _pump(self, finished: Any) -> None:
         """Draw from the schedule as far as the look-ahead allows; submit every step whose inputs can be named."""
@@ -199,6 +250,10 @@ class Training:
                 self._answer = None
             drawn = self._drawn
             if isinstance(drawn, Step):
+                if self._stopping and drawn.round > self._round:
+                    # All of the rounds that were begun is drawn: this is where the run can go on.
+                    self._cut_behind(self._round)
+                    break
                 if drawn.round >= min(self._unfinished, default=drawn.round) + self.look_ahead:
                     break
                 self._drawn = None
@@ -215,14 +270,8 @@ class Training:
         if future.status in ("error", "cancelled"):
             raise self._failure(step, future)
         result = self.graph.record(step, future)
-        loss = result.get("loss", 0.0)
-        if not math.isfinite(loss):
-            what = f"layer {step.layer}" if step.layer else "the head"
-            raise Diverged(
-                f"{what} in {step.word} {step.round}: the loss is {loss}; try a smaller learning rate "
-                f"(--learning-rate, now {self.graph.job.optimizer.learning_rate:g})"
-            )
-        self.records[step.name] = result | {"session": self._session}
+        divergence.check(step, result, self.graph.job.optimizer.learning_rate)
+        self.records[step.name] = result | {"session": self.session}
         self._unfinished[step.round] -= 1
         if not self._unfinished[step.round]:
             del self._unfinished[step.round]
@@ -244,30 +293,48 @@ class Training:
     def _mark_cut(self, step: Step) -> None:
         """Where a step is the first of a round, hold what it and later ones may read, if a checkpoint is due there."""
         before, self._round = self._round, max(self._round, step.round)
-        due = bool(self.checkpoint_every) and (before + 1) % self.checkpoint_every == 0
-        if step.round > before > self._done and due:
+        if self.checkpoint_every and step.round > before:
+            late = time.monotonic() - self._marked >= self.checkpoint_seconds
+            if late or (before + 1) % self.checkpoint_every == 0:
+                self._cut_behind(before)
+
+    def _cut_behind(self, round_: int) -> None:
+        """Hold what steps beyond a round, none of which is drawn yet, may read."""
+        if self.checkpoint_every and round_ > self._done:
             reach = self.graph.plan.reach
             held = {need: one for need, one in self.graph.ledger.kept().items() if reach(need.piece)}
             waiting = {parked.name for parked in self._parked.steps}
-            self._cuts[before] = Cut(held, waiting)
+            self._cuts.setdefault(round_, Cut(held, waiting))
+            self._marked = time.monotonic()
 
     def _checkpoint(self) -> None:
         """Hand on the checkpoint of each marked round whose steps are all done."""
         for round_ in [round_ for round_ in self._cuts if min(self._unfinished, default=round_ + 1) > round_]:
             held = self._cuts.pop(round_).held
             records = {name: one for name, one in self.records.items() if one["round"] <= round_}
-            self.on_checkpoint(Checkpoint(round_, self.graph.values(held), records))
             self._done = round_
+            try:
+                self.newest = Checkpoint(round_, self.graph.values(held), records)
+            except NotKept as why:
+                self.say(f"no checkpoint of round {round_}: {why}; the run goes on without")
+                continue
+            self.on_checkpoint(self.newest)
+            self.graph.sweep(self.oldest())
+            if not self._stopping and self.misplaced():
+                raise Misplaced
 
     def _failure(self, step: Step, future: Future) -> RunFailed:
         if future.status == "cancelled":
-            return RunFailed(f"step {step.name} was cancelled: its inputs were lost, or somebody cancelled it")
+            return Lost(f"step {step.name} was cancelled: its inputs were lost, or somebody cancelled it")
         error = future.exception()
         if isinstance(error, RunFailed):
             return error
-        failure = RunFailed(f"step {step.name} failed: {type(error).__name__}: {error}")
+        if isinstance(error, KilledWorker):
+            return Lost(f"step {step.name} was lost with every worker that it was given to")
+        failure = StepFailed(f"step {step.name} failed: {type(error).__name__}: {error}")
         if isinstance(error, BaseException):
             failure.__cause__ = error
+        failure.step = step.name
         return failure
 
     def _network(self) -> Network:

@@ -36,14 +36,17 @@ class Watchers:
 
     def __init__(self, watchers: Sequence[Watcher], say: Callable[[str], None]) -> None:
         self.listening, self.say = list(watchers), say
+        self._heard: set[str] = set()
 
     def begin(self, resolved: Resolved, dashboard: str) -> None:
         """Tell all what is about to be computed."""
         self._tell("begin", resolved, dashboard)
 
     def record(self, record: Record) -> None:
-        """Tell all of a finished step."""
-        self._tell("record", record)
+        """Tell all of a finished step; of one that is done again, because a worker was lost, nobody is told twice."""
+        if record["name"] not in self._heard:
+            self._heard.add(record["name"])
+            self._tell("record", record)
 
     def end(self) -> None:
         """Tell all that no step follows."""

@@ -8,7 +8,10 @@ import pytest
 from ffdask import cli
 from ffdask.config import Config, known_keys
 
-ALL = [(group, flag, key) for group, flags in cli.FLAGS.items() for flag, key in flags.items()]
+TLS = ("--tls-ca", "--tls-cert", "--tls-key")
+"""Make no sense one by one."""
+
+ALL = [(group, flag, key) for group, flags in cli.FLAGS.items() for flag, key in flags.items() if flag not in TLS]
 
 
 @pytest.fixture
@@ -123,6 +126,8 @@ VALUES = {
     "--out": ("7", "7"),
     "--overwrite": (None, True),
     "--checkpoint-every": ("9", 9),
+    "--checkpoint-seconds": ("60.5", 60.5),
+    "--checkpoints": ("memory://here", "memory://here"),
     "--evaluate-every": ("2", 2),
     "--report": ("true", "true"),
     "--quiet": (None, True),
@@ -147,6 +152,12 @@ def test_every_flag_reaches_its_key_and_no_other(given, group, flag, key):
     changed[table].pop(name, None)
     default[table].pop(name, None)
     assert changed == default
+
+
+def test_the_flags_of_tls_reach_their_keys(given):
+    table = given("--scheduler", "tls://h:1", *(part for flag in TLS for part in (flag, __file__))).cluster
+    assert (table.tls_ca, table.tls_cert, table.tls_key) == (__file__,) * 3
+    assert given("--scheduler", "none").cluster.scheduler is None
 
 
 def test_flags_win_over_set_which_wins_over_the_file(given, tmp_path):

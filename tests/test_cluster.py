@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ffdask.cluster import Slot, place_nodes
+from ffdask.slots import Slot, place_nodes
 
 
 def slots(*units):

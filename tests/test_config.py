@@ -54,6 +54,7 @@ def test_tables_leave_out_what_was_left_out():
             "cluster.workers",
         ),
         *("cluster.units", "cluster.memory_limit", "run.out", "run.report"),
+        *("cluster.tls_ca", "cluster.tls_cert", "cluster.tls_key", "run.checkpoints", "run.checkpoint_seconds"),
     }
     assert not left_out & {f"{table}.{key}" for table, keys in plain.items() for key in keys}
     json.dumps(plain)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import re
 import subprocess
 import sys
-import time
 from functools import partial
 
 import numpy as np
 import pytest
+from outside import outside_cluster, start_worker
 
 from ffdask import machine
 from ffdask.config import load
@@ -22,6 +20,8 @@ from ffdask.inline import train_inline
 from ffdask.job import Data
 from ffdask.resolved import resolve
 from ffdask.run import fit
+
+__all__ = ["command", "outside_cluster", "run_folder", "start_worker"]
 
 
 def rows(n, seed, side=8):
@@ -79,46 +79,6 @@ def inline_digest(tiny):
             machine.let_go()
 
     return digest
-
-
-@contextlib.contextmanager
-def outside_cluster(folder, workers=2, nthreads=2, extra=(), cache=None):
-    """Run `dask scheduler` and `dask worker` processes, each worker in a folder of its own; yield the address."""
-    started = []
-    address_file = folder / "scheduler.json"
-    try:
-        command = ["scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0"]
-        started.append(_dask(folder, *command, "--scheduler-file", str(address_file)))
-        deadline = time.monotonic() + 60
-        while not address_file.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        address = json.loads(address_file.read_text())["address"]
-        for index in range(workers):
-            started.append(start_worker(address, folder, index, nthreads, extra, cache))
-        yield address
-    finally:
-        for process in reversed(started):
-            process.terminate()
-        for process in started:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(10)
-            process.kill()
-            process.wait()
-
-
-def start_worker(address, folder, index, nthreads=2, extra=(), cache=None):
-    """Start one more `dask worker`, named after its folder; return its process, which its starter ends."""
-    own, cache = folder / f"worker{index}", cache or folder / "cache-of-workers"
-    own.mkdir(exist_ok=True)
-    options = ["--name", own.name, "--nthreads", str(nthreads), "--no-dashboard", "--host", "127.0.0.1", *extra]
-    return _dask(own, "worker", address, *options, FFDASK_CACHE=str(cache))
-
-
-def _dask(folder, *arguments, **environment):
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(
-        [sys.executable, "-m", "dask", *arguments], cwd=folder, env=os.environ | environment, **quiet
-    )
 
 
 @pytest.fixture(autouse=True)

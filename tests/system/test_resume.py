@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import fsspec
 import pytest
 
 from ffdask import checkpoints
@@ -21,6 +22,7 @@ RUNS = [
     {"schedule__name": "until-still"},
     {"schedule__name": "worst-layer"},
     {"schedule__name": "federated", "network__negatives": "random", "schedule__chapters": 8},
+    {"schedule__name": "federated", "network__negatives": "adaptive", "schedule__chapters": 8},
 ]
 
 
@@ -37,7 +39,7 @@ def stop_after(monkeypatch):
         count[0] = 0
 
         def counted(writer, checkpoint):
-            checkpoints.write(writer.folder, checkpoint)
+            checkpoints.write(writer.where, checkpoint)
             count[0] += 1
             if count[0] == most:
                 raise Stopped
@@ -72,7 +74,7 @@ def test_a_resumed_run_has_the_bits_of_an_undisturbed_one(train, stop_after, tmp
     assert run.summary["weights_sha256"] == whole.summary["weights_sha256"]
     assert run.summary["test_errors"] == whole.summary["test_errors"]
     assert run.summary["steps"] == whole.summary["steps"]
-    assert any("going on after round" in line for line in said)
+    assert any("going on after round" in line for line in said), said
     sessions = {json.loads(line)["session"] for line in (out / "records.jsonl").read_text().splitlines()}
     assert sessions == {0, 1}
 
@@ -130,6 +132,56 @@ def test_other_data_are_refused(train, stop_after, tmp_path):
     attributes.write_text(json.dumps(recorded))
     with pytest.raises(BadInput, match="data are not what the run began with"):
         resumed(out)
+
+
+def test_checkpoints_at_a_url(train, stop_after, tmp_path):
+    whole = train()
+    out = halted(train, stop_after, tmp_path, 3, run__checkpoints="memory://of-a-test/run")
+    assert not (out / "checkpoints").exists()
+    files = fsspec.filesystem("memory").ls("of-a-test/run", detail=False)
+    assert len(files) == 6
+    run, said = resumed(out)
+    assert any("going on after round" in line for line in said)
+    assert run.summary["weights_sha256"] == whole.summary["weights_sha256"]
+
+
+@pytest.mark.slow
+def test_checkpoints_in_an_object_store(train, stop_after, tmp_path, monkeypatch):
+    """An S3 server of this machine's."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "test")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        fsspec.filesystem("s3").mkdir("bucket")
+        url = "s3://bucket/runs/one"
+        whole = train()
+        out = halted(train, stop_after, tmp_path, 3, run__checkpoints=url)
+        assert len(fsspec.filesystem("s3").ls(url, refresh=True)) == 6
+        run, said = resumed(out)
+    finally:
+        server.stop()
+    assert any("going on after round" in line for line in said)
+    assert run.summary["weights_sha256"] == whole.summary["weights_sha256"]
+
+
+def test_an_unknown_kind_of_url_is_refused(train):
+    with pytest.raises(BadInput, match=r"given nowhere://x, for which there is no file system .*fsspec"):
+        train(run__checkpoints="nowhere://x")
+
+
+def test_by_seconds_too(train, monkeypatch):
+    """Every interval has passed when a round ends, so that each one has a checkpoint."""
+    written = []
+    monkeypatch.setattr(checkpoints.Writer, "write", lambda writer, checkpoint: written.append(checkpoint.round))
+    run = train(run__checkpoint_every=1000, run__checkpoint_seconds=1e-6)
+    rounds = json.loads((run.path / "records.jsonl").read_text().splitlines()[-1])["round"]
+    assert written == list(range(rounds))
 
 
 def test_a_run_that_has_ended_is_refused(train):

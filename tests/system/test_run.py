@@ -250,29 +250,3 @@ def test_performance_report(train, tmp_path):
     file = tmp_path / "report.html"
     train(run__report=str(file))
     assert "train_layer2" in file.read_text()
-
-
-@pytest.mark.parametrize("layout", [[], ["--processes", "--workers", "2"]])
-def test_ctrl_c_ends_the_run_with_one_line(tiny, tmp_path, layout):
-    """A signal to the whole process group, as a terminal sends it."""
-    import functools
-    import os
-    import signal
-    import subprocess
-    import sys
-
-    long = ["--layers", "16,16", "--epochs", "100000", "--chunk", "100", "--batch-size", "20", "--dataset", tiny.path]
-    pipe = subprocess.PIPE
-    call = [sys.executable, "-m", "ffdask.train", *long, *layout]
-    # Whoever runs the tests in the background has SIGINT ignored, and children inherit that.
-    heeds = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    with subprocess.Popen(
-        call, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True, start_new_session=True, preexec_fn=heeds
-    ) as process:
-        assert process.stdout.readline().startswith("dashboard")
-        os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "")
-    (folder,) = (tmp_path / "runs").iterdir()
-    again = f"python -m ffdask.train --resume runs/{folder.name}"
-    assert err.splitlines() == [f"ffdask: stopped; go on from its last checkpoint with: {again}"]

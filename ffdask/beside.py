@@ -1,0 +1,94 @@
+"""Probabilities that a federated node keeps for a checkpoint: in files beside its shard, which they never leave.
+
+The checkpoint has a file's name and SHA-256 only. A worker that takes the node over must be able to read both the shard
+and what is beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ffdask import datasets
+from ffdask.calendar import Visit
+from ffdask.checkpoints import Beside
+from ffdask.datasets import Dataset
+from ffdask.errors import StepFailed, told
+from ffdask.job import Job
+from ffdask.places import Folder
+from ffdask.shards import ShardedCalendar
+from ffdask.stay import Kept
+
+LARGEST = 1 << 34
+"""Bytes that such a file may have."""
+
+
+def folder_of(job: Job, dataset: Dataset, node: int) -> Path:
+    """Return the folder beside a node's shard; of shards that are dealt, beside the rows they are dealt from."""
+    calendar = job.calendar
+    held = isinstance(calendar, ShardedCalendar) and calendar.origin.held
+    path = calendar.origin.path(node) if isinstance(calendar, ShardedCalendar) and held else datasets.locate(dataset)
+    return Path(f"{path}.ffdask")
+
+
+def keep(job: Job, dataset: Dataset, node: int, outcome: dict[str, Any], piece: str, name: str) -> Beside | str:
+    """Write a piece of an outcome beside the node's shard; return what a checkpoint names, or why it could not be."""
+    value = outcome[piece]
+    seen = value.value if isinstance(value, Kept) else value
+    arrays = {"visits": np.array([(visit.epoch, visit.chunk, visit.again) for visit in seen], np.int64).reshape(-1, 3)}
+    for index, (rows, probabilities) in enumerate(seen.values()):
+        arrays |= {f"rows{index}": rows, f"probabilities{index}": probabilities}
+    try:
+        place = Folder(folder_of(job, dataset, node))
+        with place.making() as folder:
+            draft = folder / f"{name}.tmp"
+            with draft.open("wb") as file:
+                np.savez(file, allow_pickle=False, **arrays)
+            place.put(draft, f"{name}.npz")
+            return Beside(f"{name}.npz", _digest(folder / f"{name}.npz"))
+    except OSError as error:
+        return f"{error.filename}: {error.strerror}" if error.strerror else told(error)
+
+
+def fetch(job: Job, dataset: Dataset, node: int, piece: str, kept: Beside, what: str) -> dict[str, Any]:
+    """Return what was kept, as an outcome: a task without ancestors.
+
+    Raises
+    ------
+    StepFailed
+        If the file is not beside the node's shard on this worker, or is not as it was written.
+    """
+    path = folder_of(job, dataset, node) / Path(kept.name).name
+    try:
+        if path.stat().st_size > LARGEST or _digest(path) != kept.sha256:
+            raise StepFailed(f"{what}: {path} is not as the checkpoint knows it; put it back, or start again")
+        with np.load(path, allow_pickle=False) as arrays:
+            visits = [Visit(*map(int, visit)) for visit in arrays["visits"]]
+            seen = {visit: (arrays[f"rows{i}"], arrays[f"probabilities{i}"]) for i, visit in enumerate(visits)}
+    except (OSError, ValueError, KeyError) as error:
+        raise StepFailed(
+            f"{what}: {path} cannot be read ({told(error)}); the checkpoint needs it beside the shard of node {node}: "
+            "put it there, or start again"
+        ) from None
+    for rows, probabilities in seen.values():
+        rows.setflags(write=False)
+        probabilities.setflags(write=False)
+    return {piece: Kept(seen, what)}
+
+
+def sweep(job: Job, dataset: Dataset, node: int, names: Sequence[str]) -> None:
+    """Remove files beside a node's shard that no checkpoint names any more."""
+    folder = folder_of(job, dataset, node)
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

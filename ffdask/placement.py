@@ -1,0 +1,93 @@
+"""Where a run's nodes are on the workers that are there, and which of these read the rows themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ffdask import datasets
+from ffdask.cluster import Cluster, Say
+from ffdask.datasets import Dataset
+from ffdask.errors import BadInput, RunFailed
+from ffdask.federation import federate
+from ffdask.job import Images, Labels
+from ffdask.plan import Forecast, check_memory, costs_of_nodes, forecast
+from ffdask.resolved import Resolved
+from ffdask.schedules.costs import Rates
+from ffdask.slots import Placement, Slot, place_nodes
+
+
+def place(resolved: Resolved, workers: Sequence[Slot], rates: Rates | None = None) -> tuple[list[Slot], Forecast]:
+    """Return each node's slot, and the forecast of the run on them."""
+    readers = resolved.federation.readers if resolved.federation else None
+    slots = place_nodes(costs_of_nodes(resolved), workers, readers)
+    worker_of = [list(workers).index(slot) for slot in slots]
+    return slots, forecast(resolved, worker_of, [worker.units for worker in workers], rates)
+
+
+def settle_down(resolved: Resolved, cluster: Cluster, slots: list[Slot], say: Say) -> Placement:
+    """Return the run on its nodes' slots; say who is sent rows."""
+    readers = readers_among(cluster, resolved.dataset, say)
+    return Placement(slots, readers, rows_to_send(resolved, readers, cluster))
+
+
+def place_anew(resolved: Resolved, cluster: Cluster, say: Say) -> Placement:
+    """Return the run on the workers that are there now; wait while there is none.
+
+    Raises
+    ------
+    RunFailed
+        If no worker comes, or none that can read a federated node's rows.
+    Lost
+        If a worker goes meanwhile.
+    """
+    cluster.take_stock(resolved.config.cluster, say)
+    try:
+        federation = federate(resolved.config, resolved.dataset, cluster, say)
+    except BadInput as error:
+        raise RunFailed(str(error)) from error
+    before = resolved.federation
+    if federation and before and (federation.rows, federation.sha256) != (before.rows, before.sha256):
+        raise RunFailed("the nodes' shards are not what they were when the run began")
+    slots, ahead = place(replace(resolved, federation=federation), cluster.slots)
+    try:
+        check_memory(ahead, *cluster.memory_limit())
+    except BadInput as error:
+        # Better slow, or killed and resumed, than not at all.
+        say(str(error))
+    return settle_down(resolved, cluster, slots, lambda line: None)
+
+
+def misplaced(resolved: Resolved, cluster: Cluster, placement: Placement, say: Say) -> bool:
+    """Return whether nodes would be placed otherwise, now that others have joined: these are taken in."""
+    before = len(cluster.slots)
+    cluster.take_stock(resolved.config.cluster, say)
+    if len(cluster.slots) <= before:
+        return False
+    # Which shards a new worker reads is asked when nodes are placed.
+    return bool(resolved.federation) or place_nodes(costs_of_nodes(resolved), cluster.slots) != placement.slots
+
+
+def readers_among(cluster: Cluster, dataset: Dataset, say: Say) -> frozenset[str]:
+    """Return the names of the workers that can read the very same data themselves; say who cannot."""
+    found = cluster.on_each_worker(datasets.locate, dataset)
+    others = sorted(name for name, path in found.items() if path is None)
+    if others:
+        say(f"rows are sent from here, once each: {', '.join(others)} cannot read {dataset.path}")
+    return frozenset(found) - frozenset(others)
+
+
+def rows_to_send(resolved: Resolved, readers: frozenset[str], cluster: Cluster) -> Mapping[int, tuple[Images, Labels]]:
+    """Return the rows that workers which cannot read them are sent, by chunk (-1: those that are looked at)."""
+    if len(readers) == len(cluster.slots):
+        return {}
+    path = resolved.dataset.path
+    images, labels = datasets.load(path, "train")
+    dealt = resolved.plan.calendar.deal()
+    # A federated node reads its shard itself, or is not placed.
+    sharded = resolved.federation is not None
+    chunks = {} if sharded else {number: (images[rows], labels[rows]) for number, rows in enumerate(dealt)}
+    if not resolved.config.run.evaluate_every:
+        return chunks
+    held = resolved.plan.calendar.held_out()
+    return chunks | {-1: (images[held], labels[held]) if len(held) else datasets.load(path, "test")}

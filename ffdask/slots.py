@@ -1,0 +1,83 @@
+"""Nodes placed on workers by resources.
+
+A worker carries one resource of its own name with as many units as it has compute threads; a step takes one unit of
+the worker on which its node is placed. One thread more is for small helpers, which take no unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from distributed import Client
+
+from ffdask.embedded import resource_name
+from ffdask.job import Images, Labels
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A worker as a run uses it: its name for the resource, and how many steps it does at a time."""
+
+    address: str
+    name: str
+    units: int
+
+    @property
+    def resource(self) -> str:
+        """Return the resource that a step on this worker takes a unit of."""
+        return resource_name(self.name)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A run on workers.
+
+    Attributes
+    ----------
+    slots : list of Slot
+        Of each node.
+    readers : frozenset of str
+        Names of the workers that read the rows themselves.
+    rows : mapping
+        What the others are sent, by chunk (-1: the rows that are looked at).
+    """
+
+    slots: list[Slot]
+    readers: frozenset[str]
+    rows: Mapping[int, tuple[Images, Labels]]
+
+
+def addresses_of(client: Client, slots: Sequence[Slot]) -> list[str]:
+    """Return the addresses that workers have now.
+
+    By name: a worker that came back after a loss has another address, and one that did not is left out.
+    """
+    names, known = {slot.name for slot in slots}, client.scheduler_info(n_workers=-1)["workers"]
+    return [address for address, info in known.items() if str(info["name"]) in names]
+
+
+def place_nodes(
+    costs: Sequence[float], slots: Sequence[Slot], allowed: Sequence[frozenset[str]] | None = None
+) -> list[Slot]:
+    """Return each node's slot: the costliest node first, always to where the work per unit stays least.
+
+    Parameters
+    ----------
+    costs : sequence of float
+        Of each node's steps together, in any unit; 0 where it is not known.
+    slots : sequence of Slot
+    allowed : sequence of frozenset of str, optional
+        Names of the workers that each node may be placed on; any if left out.
+    """
+    # A dynamic schedule does not tell what its nodes will cost: those unknown count as the mean of the known.
+    known = [cost for cost in costs if cost] or [1.0]
+    costs = [cost or sum(known) / len(known) for cost in costs]
+    load = [0.0] * len(slots)
+    placed: list[Slot] = [slots[0]] * len(costs)
+    for node in sorted(range(len(costs)), key=lambda node: (-costs[node], node)):
+        open_ = [i for i, slot in enumerate(slots) if allowed is None or slot.name in allowed[node]]
+        best = min(open_, key=lambda i: ((load[i] + costs[node]) / slots[i].units, i))
+        load[best] += costs[node]
+        placed[node] = slots[best]
+    return placed
