@@ -245,7 +245,6 @@ def train_flags(schedule: str, data: Path) -> list[str]:
         "data.dataset": data,
         "data.chunk": 100,
         "network.layers": "24,32,16",
-        "network.negatives": "random" if schedule == "federated" else "sampled",
         "training.epochs": 30,
         "training.batch_size": 50,
         "schedule.name": schedule,

@@ -209,7 +209,7 @@ def _understood(given: Mapping[str, Any], arrays: Path, records: Path) -> Checkp
         group = zarr.open_group(store, mode="r")
         for index, described in enumerate(given["pieces"]):
             # Of what stays beside a shard there is no array here.
-            part: Any = group[str(index)] if str(index) in group else None
+            part: Any = group.get(str(index), None)
             named = {key: _array(array) for key, array in part.arrays()} if part is not None else {}
             pieces[Need(described["step"], described["piece"])] = _put_together(described, named)
     lines = [json.loads(line) for line in records.read_text().splitlines()]

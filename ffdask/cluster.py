@@ -210,8 +210,11 @@ class Cluster:
         """Return the peak resident bytes of the job's processes, summed: this one and the workers'."""
         if self.threads:
             return machine.peak_memory()
-        here = addresses_of(self.client, self.slots)
-        asked = self.client.run(_process_peak, workers=here, on_error="ignore") if here else {}
+        asked: dict[str, tuple[tuple[str, int], int]] = {}
+        # A cluster that is gone at the end has no figure to give; what was trained is worth more.
+        with contextlib.suppress(OSError):
+            here = addresses_of(self.client, self.slots)
+            asked = self.client.run(_process_peak, workers=here, on_error="ignore") if here else {}
         return machine.peak_memory() + sum(dict(asked.values()).values())
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as NotYet
+from contextlib import contextmanager
 from typing import Any
 
 from distributed import Client, Future, KilledWorker
+from distributed.comm import CommClosedError
 
 from ffdask.errors import Lost, RunFailed
 from ffdask.slots import Slot
+
+SCHEDULER_GONE = "the scheduler is gone: it does not answer, and what its workers held is lost"
 
 LOOK_SECONDS = 0.5
 """Between two looks for the workers."""
@@ -32,7 +36,19 @@ def workers_of(client: Client) -> dict[str, dict[str, Any]]:
             return known
     except (OSError, NotYet, CancelledError):
         pass
-    raise RunFailed("the scheduler is gone: it does not answer, and what its workers held is lost")
+    raise RunFailed(SCHEDULER_GONE)
+
+
+@contextmanager
+def telling_of_the_scheduler() -> Iterator[None]:
+    """Raise RunFailed in the place of Dask's own exception where a connection to the scheduler breaks."""
+    try:
+        yield
+    except CommClosedError as error:
+        failed = RunFailed(SCHEDULER_GONE)
+        for note in getattr(error, "__notes__", ()):
+            failed.add_note(note)
+        raise failed from error
 
 
 class Watch:

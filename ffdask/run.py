@@ -8,7 +8,7 @@ import math
 import os
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from ffdask.federation import expected, federate, roughly, shards_of
 from ffdask.graph import Graph
 from ffdask.interrupts import Interrupts, heeded
 from ffdask.kernels import without_bfloat16
+from ffdask.lost import telling_of_the_scheduler
 from ffdask.network import Network
 from ffdask.placement import misplaced, place, place_anew, readers_among, settle_down
 from ffdask.places import place_at
@@ -133,6 +134,7 @@ def fit(
         interrupts = stack.enter_context(heeded())
         # Held here too: the test set is evaluated in this process, in blocks on threads of our own.
         stack.enter_context(machine.one_thread())
+        stack.enter_context(telling_of_the_scheduler())
         cluster = stack.enter_context(open_cluster(config.cluster, run, say, client))
         federation = federate(config, dataset, cluster, say)
         config = settle(config, partial(cluster.on_each_worker, without_bfloat16), say)
@@ -144,12 +146,13 @@ def fit(
         placement = settle_down(resolved, cluster, slots, _nobody if resolved.federation else say)
         record = record_of(resolved, cluster, device)
         folder, checkpoint = _begun(config, record, resume, say)
+        every, attempts = checkpoint_rounds(resolved), itertools.count()
+        stack.enter_context(_noted(how_to_go_on(folder.path, every > 0)))
         if federation is None:
             # What leaves a federated node goes through its connections, where it can be watched.
             stack.enter_context(cluster.sharing(run, config.cluster, say))
         told = Watchers(watchers, say)
         writer = checkpoints.Writer(config.run.checkpoints or folder.checkpoints, say)
-        every, attempts = checkpoint_rounds(resolved), itertools.count()
         before = checkpoint.records.values() if checkpoint else ()
         session = 1 + max((record["session"] for record in before), default=-1)
 
@@ -177,9 +180,6 @@ def fit(
                 network, training = see_through(
                     begin, placement, partial(place_anew, resolved, cluster, say), checkpoint, interrupts, say
                 )
-        except (Exception, KeyboardInterrupt) as error:
-            error.add_note(how_to_go_on(folder.path, every > 0))
-            raise
         finally:
             writer.close()
             told.end()
@@ -265,6 +265,16 @@ def check_before_data(config: Config, resumes: bool = False) -> str:
             "give cpu or auto"
         )
     return "cpu"
+
+
+@contextlib.contextmanager
+def _noted(note: str) -> Iterator[None]:
+    """Add a note to whatever is raised."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        error.add_note(note)
+        raise
 
 
 def _stopping(interrupts: Interrupts, say: Say, said: list[bool]) -> bool:
