@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import resource
 import shutil
@@ -437,6 +438,8 @@ def main() -> None:
     parser.add_argument("--schedules", nargs="+", default=list(SCHEDULES), choices=list(SCHEDULES))
     parser.add_argument("--kinds", nargs="+", default=list(FAULTS), choices=list(FAULTS))
     given = parser.parse_args()
+    # Of the clusters that are disturbed, what their clients here have to say is known.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     runs: list[Disturbed] = []
     summaries: dict[str, tuple[dict[str, Any], float]] = {}
     with tempfile.TemporaryDirectory() as name:

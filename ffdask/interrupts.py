@@ -18,7 +18,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.times = 0
-        self._gently = False
+        self._gently = self._ending = False
 
     @property
     def asked(self) -> bool:
@@ -31,6 +31,7 @@ class Interrupts:
         In a destructor, or a callback of the garbage collector, Python prints an exception and goes on.
         """
         if self.times > self._gently:
+            self._ending = True
             raise KeyboardInterrupt
 
     @contextmanager
@@ -41,11 +42,17 @@ class Interrupts:
             yield
         finally:
             self._gently = False
+            self._ending = self._ending or self.asked
+
+    def ending(self) -> None:
+        """Have requests raise nothing any more: what is asked for is happening, and only a third breaks it off."""
+        self._ending = True
 
     def heard(self) -> None:
         """Count a request; raise KeyboardInterrupt if it may not wait."""
         self.times += 1
-        self.check()
+        if not self._ending or self.times > 2:
+            self.check()
 
 
 @contextmanager

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 
 from ffdask import datasets
 from ffdask.cluster import Cluster, Say
@@ -11,10 +10,12 @@ from ffdask.datasets import Dataset
 from ffdask.errors import BadInput, RunFailed
 from ffdask.federation import federate
 from ffdask.job import Images, Labels
-from ffdask.plan import Forecast, check_memory, costs_of_nodes, forecast
+from ffdask.plan import Forecast, costs_of_nodes, forecast
 from ffdask.resolved import Resolved
 from ffdask.schedules.costs import Rates
 from ffdask.slots import Placement, Slot, place_nodes
+
+Costs = Callable[[], Sequence[float]]
 
 
 def place(resolved: Resolved, workers: Sequence[Slot], rates: Rates | None = None) -> tuple[list[Slot], Forecast]:
@@ -31,8 +32,10 @@ def settle_down(resolved: Resolved, cluster: Cluster, slots: list[Slot], say: Sa
     return Placement(slots, readers, rows_to_send(resolved, readers, cluster))
 
 
-def place_anew(resolved: Resolved, cluster: Cluster, say: Say) -> Placement:
+def place_anew(resolved: Resolved, costs: Costs, cluster: Cluster, say: Say) -> Placement:
     """Return the run on the workers that are there now; wait while there is none.
+
+    `costs` returns each node's nominal seconds.
 
     Raises
     ------
@@ -49,23 +52,19 @@ def place_anew(resolved: Resolved, cluster: Cluster, say: Say) -> Placement:
     before = resolved.federation
     if federation and before and (federation.rows, federation.sha256) != (before.rows, before.sha256):
         raise RunFailed("the nodes' shards are not what they were when the run began")
-    slots, ahead = place(replace(resolved, federation=federation), cluster.slots)
-    try:
-        check_memory(ahead, *cluster.memory_limit())
-    except BadInput as error:
-        # Better slow, or killed and resumed, than not at all.
-        say(str(error))
+    # No forecast, which takes seconds: whether memory suffices for more nodes than before, the run will show.
+    slots = place_nodes(costs(), cluster.slots, federation.readers if federation else None)
     return settle_down(resolved, cluster, slots, lambda line: None)
 
 
-def misplaced(resolved: Resolved, cluster: Cluster, placement: Placement, say: Say) -> bool:
+def misplaced(resolved: Resolved, costs: Costs, cluster: Cluster, placement: Placement, say: Say) -> bool:
     """Return whether nodes would be placed otherwise, now that others have joined: these are taken in."""
     before = len(cluster.slots)
     cluster.take_stock(resolved.config.cluster, say)
     if len(cluster.slots) <= before:
         return False
     # Which shards a new worker reads is asked when nodes are placed.
-    return bool(resolved.federation) or place_nodes(costs_of_nodes(resolved), cluster.slots) != placement.slots
+    return bool(resolved.federation) or place_nodes(costs(), cluster.slots) != placement.slots
 
 
 def readers_among(cluster: Cluster, dataset: Dataset, say: Say) -> frozenset[str]:

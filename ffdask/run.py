@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ from ffdask.plan import (
     check_memory,
     check_schedule,
     checkpoint_rounds,
+    costs_of_nodes,
     cut_rounds,
     default_look_ahead,
     schedule_of,
@@ -156,6 +157,9 @@ def fit(
         before = checkpoint.records.values() if checkpoint else ()
         session = 1 + max((record["session"] for record in before), default=-1)
 
+        # Worked out when a worker goes or comes, and then once.
+        costs = cache(partial(costs_of_nodes, resolved))
+
         def begin(placement: Placement, checkpoint: Checkpoint | None) -> Training:
             return Training(
                 # Of each beginning its own keys: what an earlier one has left in work is none of its business.
@@ -171,20 +175,21 @@ def fit(
                 say,
                 lambda: writer.oldest,
                 partial(_stopping, interrupts, say, []),
-                partial(misplaced, resolved, cluster, placement, say),
+                partial(misplaced, resolved, costs, cluster, placement, say),
             )
 
         try:
             told.begin(resolved, cluster.dashboard)
             with cluster.report(config.run.report):
                 network, training = see_through(
-                    begin, placement, partial(place_anew, resolved, cluster, say), checkpoint, interrupts, say
+                    begin, placement, partial(place_anew, resolved, costs, cluster, say), checkpoint, interrupts, say
                 )
         finally:
             writer.close()
             told.end()
         ended = Ended(network, list(training.records.values()), resolved, cluster, device, begun)
         path, figures = leave(folder, ended, record, say)
+        interrupts.ending()
         # A run that has ended is not gone on with: what nodes kept for that may go.
         training.graph.sweep(math.inf)
         return Run(path, figures, network, ended.history)

@@ -56,6 +56,22 @@ def test_the_first_may_wait_and_the_second_does_not(number):
             interrupts.check()
 
 
+def test_what_is_ending_is_broken_off_by_a_third_only():
+    """Closing a cluster takes a second or so: who presses twice means the run."""
+    with heeded() as interrupts:
+        with interrupts.gently():
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_when_all_is_done_a_request_is_late():
+    with heeded() as interrupts:
+        interrupts.ending()
+        signal.raise_signal(signal.SIGINT)
+
+
 def test_without_anything_to_wait_for_the_first_is_raised():
     with heeded() as interrupts, interrupts.gently(False), pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
