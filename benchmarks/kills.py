@@ -82,12 +82,9 @@ def forked(work: Callable[[], str], after: float | None = None) -> str | None:
     return said or None
 
 
-def main() -> None:
-    parser = arguments(__doc__.partition("\n")[0])
-    parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    random, found = Random(given.seed), Counter[str]()
+def outcomes(kills: int, seed: int) -> tuple[Counter[str], float]:
+    """Return when children were killed and how many went on to the digest, and the seconds of one that was not."""
+    random, found = Random(seed), Counter[str]()
     with tempfile.TemporaryDirectory() as name, machine.one_thread():
         make_data(Path(name) / "rows.npz")
         keys = {"data.dataset": str(Path(name) / "rows.npz"), "data.chunk": 300, "network.layers": [64, 64]}
@@ -100,7 +97,7 @@ def main() -> None:
         begun = time.perf_counter()
         expected = forked(partial(whole, Path(name) / "whole"))
         seconds = time.perf_counter() - begun
-        for number in range(given.kills):
+        for number in range(kills):
             folder = Path(name) / f"run{number}"
             ended = forked(partial(whole, folder), random.uniform(0, 1.1) * seconds)
             last = len(list(folder.glob("*.json"))) if folder.exists() else 0
@@ -108,6 +105,15 @@ def main() -> None:
             found["torn files found"] += len({path.name.split(".")[0] for path in folder.glob("round*")}) > last
             found["same digest"] += forked(partial(whole, folder)) == expected
             shutil.rmtree(folder, ignore_errors=True)
+    return found, seconds
+
+
+def main() -> None:
+    parser = arguments(__doc__.partition("\n")[0])
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    found, seconds = outcomes(given.kills, given.seed)
     columns = ["kills", "before the first", "after a checkpoint", "after the end", "torn files found", "same digest"]
     row = [given.kills, *(found[column] for column in columns[1:])]
     note = where({"fingerprint": machine.fingerprint()})

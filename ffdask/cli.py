@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -199,6 +200,7 @@ def guarded(main: Callable[[], None]) -> None:
     """Run a command: an error of ours is one line and its exit code; Ctrl-C is 130; a closed pipe is silent."""
     # What a library warns of is for its developers; what matters to the user is a message of ours.
     warnings.simplefilter("ignore")
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
         main()
         sys.stdout.flush()

@@ -6,6 +6,7 @@ Remembered, too: Python raises an interrupt wherever the main thread is, and whe
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,6 +67,12 @@ def heeded() -> Iterator[Interrupts]:
     def handle(number: int, frame: FrameType | None) -> None:
         interrupts.heard()
 
+    def unraisable(what: Any) -> None:
+        # Lost in a destructor, but counted: nothing to print.
+        if not issubclass(what.exc_type, KeyboardInterrupt):
+            told(what)
+
+    told, sys.unraisablehook = sys.unraisablehook, unraisable
     # Only the main thread may set a handler.
     main, before = threading.current_thread() is threading.main_thread(), dict[signal.Signals, Any]()
     if main and callable(signal.getsignal(signal.SIGINT)):
@@ -75,5 +82,6 @@ def heeded() -> Iterator[Interrupts]:
     try:
         yield interrupts
     finally:
+        sys.unraisablehook = told
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -25,14 +25,27 @@ class Interrupted:
         signal.raise_signal(signal.SIGINT)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_interrupt_that_a_destructor_lost_is_raised_when_asked_for():
+def test_an_interrupt_that_a_destructor_lost_is_raised_when_asked_for(capsys):
     with heeded() as interrupts:
         interrupts.check()
         Interrupted()
         assert interrupts.asked
         with pytest.raises(KeyboardInterrupt):
             interrupts.check()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_what_else_a_destructor_raises_is_told_as_ever(monkeypatch):
+    class Wrong:
+        def __del__(self) -> None:
+            raise ZeroDivisionError
+
+    heard = []
+    monkeypatch.setattr("sys.unraisablehook", lambda what: heard.append(what.exc_type))
+    with heeded():
+        Wrong()
+    assert heard == [ZeroDivisionError]
 
 
 @pytest.mark.parametrize("number", SIGNALS)
