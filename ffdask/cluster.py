@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dask
-from distributed import Client, Worker, performance_report
+from distributed import Client, SpecCluster, Worker, performance_report
 from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.security import Security
 
 from ffdask import blocks, machine
 from ffdask.embedded import SETTINGS, embedded_cluster, machine_memory, resource_name, silence
-from ffdask.errors import BadInput, RunFailed
+from ffdask.errors import BadInput, Lost, RunFailed, told
 from ffdask.lost import Watch, workers_of
 from ffdask.slots import Slot, addresses_of
 from ffdask.tables import ClusterTable
@@ -105,7 +105,11 @@ class Cluster:
         As a task, which may take its time, not on the worker's event loop as `Client.run` would.
         """
         futures = [self.client.submit(function, *args, resources={slot.resource: 0}, pure=False) for slot in self.slots]
-        values = Watch(self.client, self.slots).gather(futures)
+        try:
+            values = Watch(self.client, self.slots).gather(futures)
+        except Lost as lost:
+            gone = f"worker {', '.join(lost.workers)} went" if lost.workers else "a worker went"
+            raise Lost(f"{gone} before it had answered what it can do; start again") from lost
         return dict(zip([slot.name for slot in self.slots], values, strict=True))
 
     def take_stock(self, table: ClusterTable, say: Say) -> None:
@@ -247,18 +251,37 @@ def open_cluster(table: ClusterTable, run: str, say: Say, client: Client | None 
         stack.enter_context(silence())
         embedded = client is None and table.scheduler is None
         if client is None:
-            made = stack.enter_context(embedded_cluster(table)) if embedded else _connect(table)
+            made = _started(stack, table) if embedded else _connect(table)
             # Not the default: a user's own Dask computations must not come here, while the run lasts or after it.
             client = stack.enter_context(Client(made, set_as_default=False) if embedded else made)
-        workers = _wait_for_workers(client, table, say, embedded)
-        if not embedded:
-            _check_versions(client, workers)
-        plugin = OneThread(run)
-        client.register_plugin(plugin)
-        stack.callback(_unregister, client, plugin.name)
         cluster = Cluster(client, [], embedded, threads=embedded and not table.processes, fingerprints={})
-        cluster._take(workers, table, say)
+        deadline, plugin = time.monotonic() + table.wait, OneThread(run)
+        while not cluster.slots:
+            workers = _wait_for_workers(client, table, say, embedded)
+            try:
+                if not embedded:
+                    _check_versions(client, workers)
+                # Given workers get nothing of ours before their version is known.
+                client.register_plugin(plugin)
+                cluster._take(workers, table, say)
+            except (OSError, KeyError):
+                # A worker that goes at this moment may be back soon.
+                if time.monotonic() > deadline or client.status != "running":
+                    raise
+                time.sleep(0.2)
+        stack.callback(_unregister, client, plugin.name)
         yield cluster
+
+
+def _started(stack: contextlib.ExitStack, table: ClusterTable) -> SpecCluster:
+    """Return an embedded cluster; a worker process that dies while it starts is tried once more."""
+    for again in (True, False):
+        try:
+            return stack.enter_context(embedded_cluster(table))
+        except RuntimeError as error:
+            if not again:
+                raise RunFailed(f"the embedded cluster could not be started: {told(error)}") from error
+    raise AssertionError("the second time returns or raises")
 
 
 def _unregister(client: Client, name: str) -> None:
@@ -326,6 +349,9 @@ def _check_versions(client: Client, workers: Sequence[str] | dict[str, Any]) -> 
         for address, answer in answers.items()
         if answer != ours
     }
+    gone = [answer for answer in answers.values() if isinstance(answer, OSError)]
+    if gone:
+        raise gone[0]
     if wrong:
         listed = "; ".join(f"worker {address} {what}" for address, what in sorted(wrong.items()))
         raise BadInput(f"cluster: {listed}; every worker needs ffdask {ours}: install it there and start it again")

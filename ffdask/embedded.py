@@ -35,6 +35,12 @@ SETTINGS = {
 """Dask's configuration while ffdask runs; of given workers only the client's part acts."""
 
 
+# Dask sets levels of their own for some.
+LOGGERS = ("distributed", "distributed.client", "bokeh", "tornado", "tornado.application", "asyncio")
+
+SILENT = logging.CRITICAL + 1
+
+
 def resource_name(worker: object) -> str:
     """Return the name of a worker's own resource; no run is named in it, so that runs take turns."""
     return f"ffdask-{worker}"
@@ -74,7 +80,7 @@ def embedded_cluster(table: ClusterTable) -> Iterator[SpecCluster]:
                 "dashboard": False,
                 # Without pages of its own a worker still has a small web server, which listens everywhere if not told.
                 "dashboard_address": "127.0.0.1:0",
-                "silence_logs": logging.CRITICAL,
+                "silence_logs": SILENT,
                 **({"host": "127.0.0.1", "preload": ["ffdask.ignore_interrupts"]} if table.processes else {}),
             },
         }
@@ -87,7 +93,7 @@ def embedded_cluster(table: ClusterTable) -> Iterator[SpecCluster]:
             **({"host": "127.0.0.1"} if table.processes else {}),
         },
     }
-    with SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL) as cluster:
+    with SpecCluster(workers=workers, scheduler=scheduler, silence_logs=SILENT) as cluster:
         yield cluster
 
 
@@ -105,10 +111,10 @@ def _dashboard_port() -> int:
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
     """Keep Dask's log lines off the terminal: what matters reaches the user as a message of ours."""
-    loggers = [logging.getLogger(name) for name in ("distributed", "bokeh", "tornado", "asyncio")]
+    loggers = [logging.getLogger(name) for name in LOGGERS]
     before = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
+        logger.setLevel(SILENT)
     try:
         yield
     finally:

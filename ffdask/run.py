@@ -136,7 +136,10 @@ def fit(
         # Held here too: the test set is evaluated in this process, in blocks on threads of our own.
         stack.enter_context(machine.one_thread())
         stack.enter_context(telling_of_the_scheduler())
-        cluster = stack.enter_context(open_cluster(config.cluster, run, say, client))
+        # A cluster of its own is begun whole, so that it can be ended.
+        with interrupts.gently(client is None and config.cluster.scheduler is None):
+            cluster = stack.enter_context(open_cluster(config.cluster, run, say, client))
+        interrupts.check()
         federation = federate(config, dataset, cluster, say)
         config = settle(config, partial(cluster.on_each_worker, without_bfloat16), say)
         if config.training.precision == "bfloat16":
