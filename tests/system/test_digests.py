@@ -129,11 +129,11 @@ def test_what_changes_rows_changes_them_alike_everywhere(scheduled, train, inlin
 
 def test_rows_that_are_sent_and_rows_held_out_among_them(train, monkeypatch):
     """The rows that are looked at are sent as well, and are those that are held out."""
-    from ffdask import run as run_module
+    from ffdask import cluster as cluster_module
 
     keys = SHORT | CLASSIFIER | {"schedule__name": "single-layer", "data__validation": 60, "run__evaluate_every": 1}
     expected = train(**keys)
-    monkeypatch.setattr(run_module.Cluster, "on_each_worker", lambda self, *_: {s.name: None for s in self.slots})
+    monkeypatch.setattr(cluster_module.Cluster, "on_each_worker", lambda self, *_: {s.name: None for s in self.slots})
     sent = train(cluster__workers=2, cluster__units=2, **keys)
     assert sent.summary["weights_sha256"] == expected.summary["weights_sha256"]
     for name in ("last-head", "all-heads"):

@@ -191,10 +191,10 @@ def test_workers_resources_are_used_where_given(train, tmp_path):
 @pytest.mark.slow
 def test_rows_that_no_worker_can_read_are_sent(train, tmp_path, tiny, monkeypatch):
     """Workers in other folders, with other caches, and data that only the client sees."""
-    from ffdask import run as run_module
+    from ffdask import cluster as cluster_module
 
     expected = train().summary["weights_sha256"]
-    monkeypatch.setattr(run_module.Cluster, "on_each_worker", lambda self, *_: {s.name: None for s in self.slots})
+    monkeypatch.setattr(cluster_module.Cluster, "on_each_worker", lambda self, *_: {s.name: None for s in self.slots})
     said = []
     with outside_cluster(tmp_path) as address:
         run = train(cluster__scheduler=address, say=said.append, run__evaluate_every=3)
