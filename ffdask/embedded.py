@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import socket
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 
 from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
@@ -81,7 +83,7 @@ def embedded_cluster(table: ClusterTable) -> Iterator[SpecCluster]:
                 # Without pages of its own a worker still has a small web server, which listens everywhere if not told.
                 "dashboard_address": "127.0.0.1:0",
                 "silence_logs": SILENT,
-                **({"host": "127.0.0.1", "preload": ["ffdask.ignore_interrupts"]} if table.processes else {}),
+                **({"host": "127.0.0.1", "preload": ["ffdask.preloaded"]} if table.processes else {}),
             },
         }
     scheduler = {
@@ -93,8 +95,26 @@ def embedded_cluster(table: ClusterTable) -> Iterator[SpecCluster]:
             **({"host": "127.0.0.1"} if table.processes else {}),
         },
     }
-    with SpecCluster(workers=workers, scheduler=scheduler, silence_logs=SILENT) as cluster:
+    with contextlib.ExitStack() as stack:
+        with _ctrl_c_waits():
+            cluster = stack.enter_context(SpecCluster(workers=workers, scheduler=scheduler, silence_logs=SILENT))
         yield cluster
+
+
+@contextlib.contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Have Ctrl-C wait while a cluster starts, and be blocked in the processes that are started.
+
+    It reaches the whole process group, and these must not heed it. Threads and processes inherit what is blocked, so
+    that a worker has it blocked from its first instruction on, also one that a nanny brings back later.
+    """
+    # Started by the first process that is, it would unblock what is blocked in that thread.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _dashboard_port() -> int:
