@@ -434,10 +434,12 @@ def undisturbed(schedule: str, data: Path, folder: Path) -> tuple[dict[str, Any]
 def draw(number: int, seed: int, schedules: list[str], kinds: list[str]) -> tuple[Disturbed, Random]:
     """Return a run that was drawn, and what its instants are drawn from."""
     random = Random(f"{seed}/{number}")
-    layouts = [layout for layout in LAYOUTS if any(layout in FAULTS[kind].layouts for kind in kinds)]
-    layout = random.choice(layouts)
+    # Each kind has its turn, in one of its layouts, with others beside it.
+    first = kinds[number % len(kinds)]
+    layout = random.choice(FAULTS[first].layouts)
     fitting = [kind for kind in kinds if layout in FAULTS[kind].layouts]
-    faults = [random.choice(fitting) for _ in range(random.choice((1, 1, 2, 3)))]
+    faults = [first, *(random.choice(fitting) for _ in range(random.choice((0, 0, 1, 2))))]
+    random.shuffle(faults)
     return Disturbed(number, schedules[number % len(schedules)], layout, faults), random
 
 
