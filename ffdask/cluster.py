@@ -25,6 +25,9 @@ from ffdask.tables import ClusterTable
 CONNECT_SECONDS = 15
 """How long a given scheduler may take to answer."""
 
+TRIES = 3
+"""Times that workers are asked what they are, should one of them go meanwhile."""
+
 Say = Callable[[str], None]
 
 
@@ -255,7 +258,7 @@ def open_cluster(table: ClusterTable, run: str, say: Say, client: Client | None 
             # Not the default: a user's own Dask computations must not come here, while the run lasts or after it.
             client = stack.enter_context(Client(made, set_as_default=False) if embedded else made)
         cluster = Cluster(client, [], embedded, threads=embedded and not table.processes, fingerprints={})
-        deadline, plugin = time.monotonic() + table.wait, OneThread(run)
+        plugin, tries = OneThread(run), 0
         while not cluster.slots:
             workers = _wait_for_workers(client, table, say, embedded)
             try:
@@ -264,10 +267,14 @@ def open_cluster(table: ClusterTable, run: str, say: Say, client: Client | None 
                 # Given workers get nothing of ours before their version is known.
                 client.register_plugin(plugin)
                 cluster._take(workers, table, say)
-            except (OSError, KeyError):
+            except (OSError, KeyError) as error:
                 # A worker that goes at this moment may be back soon.
-                if time.monotonic() > deadline or client.status != "running":
-                    raise
+                tries += 1
+                if tries == TRIES or client.status != "running":
+                    raise RunFailed(
+                        f"cluster: its workers go before they have answered what they are ({told(error)}); see their "
+                        "logs, and start again when they stay"
+                    ) from error
                 time.sleep(0.2)
         stack.callback(_unregister, client, plugin.name)
         yield cluster
