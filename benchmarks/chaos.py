@@ -410,10 +410,10 @@ def _digest(folder: Path) -> str:
     return str(json.loads((folder / "summary.json").read_text())["weights_sha256"])
 
 
-def make_data(path: Path) -> None:
+def make_data(path: Path, rows: int = 600) -> None:
     """Write small images whose bright pixel tells the class."""
     random, split = np.random.default_rng(0), {}
-    for name, count in (("train", 600), ("test", 200)):
+    for name, count in (("train", rows), ("test", 200)):
         labels = random.integers(0, 10, count).astype(np.uint8)
         images = random.integers(0, 60, (count, 8, 8)).astype(np.uint8)
         images[np.arange(count), 2 + labels // 5, labels % 5] = 255

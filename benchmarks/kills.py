@@ -30,6 +30,7 @@ from ffdask.checkpoints import Checkpoint
 from ffdask.config import load
 from ffdask.job import Data
 from ffdask.network import Network
+from ffdask.records import Records
 from ffdask.resolved import Resolved, resolve
 from ffdask.schedules.ledger import Ledger
 from ffdask.schedules.steps import Need, static_steps
@@ -54,10 +55,10 @@ def train(resolved: Resolved, data: Data, folder: Path) -> str:
         inputs = {role: ledger.get(need)[need.piece] for role, need in step.needs.items()}  # type: ignore[index]
         outcome = perform(job, step, inputs, data)
         ledger.put(step, outcome)
-        records[step.name] = outcome["record"] | {"name": step.name}
+        records[step.name] = outcome["record"] | {"name": step.name, "round": step.round}
         if following is None or following.round > step.round:
             kept = {need: one[need.piece] for need, one in ledger.kept().items() if plan.reach(need.piece)}
-            checkpoints.write(folder, Checkpoint(step.round, kept, records))
+            checkpoints.write(folder, Checkpoint(step.round, kept, Records(records)))
     states = tuple(ledger.newest[layer]["state"] for layer in range(1, plan.layers + 1))
     return Network(states, ledger.newest[0]["state"], job.classes, job.overlay).sha256()
 

@@ -41,6 +41,7 @@ from ffdask.head import HeadState
 from ffdask.images import read_images
 from ffdask.layer import Optimizer, initial_state
 from ffdask.network import Network
+from ffdask.records import Records
 from ffdask.schedules.steps import Need
 from ffdask.store import RunFolder, open_network, open_unfinished
 
@@ -115,7 +116,7 @@ def make_checkpoints(place: Path) -> Path:
     pieces = {Need(f"train{i}", "state"): state for i, state in enumerate(network.states)}
     for round_ in (3, 7):
         record = {"name": "train0", "round": round_, "loss": 0.5}
-        checkpoints.write(place / "checkpoints", Checkpoint(round_, dict(pieces), {"train0": record}))
+        checkpoints.write(place / "checkpoints", Checkpoint(round_, dict(pieces), Records({"train0": record})))
     return place / "checkpoints"
 
 

@@ -82,15 +82,17 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--schedules", nargs="+", default=["streaming"])
     parser.add_argument("--width", type=int, default=160)
+    parser.add_argument("--rows", type=int, default=600)
+    parser.add_argument("--chunk", type=int, default=300, help="rows to a visit: the more, the fewer steps a minute")
     given = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     rows: list[list[Any]] = []
     for schedule in given.schedules:
         with tempfile.TemporaryDirectory() as name:
-            make_data(Path(name) / "rows.npz")
+            make_data(Path(name) / "rows.npz", given.rows)
             keys = {
                 "data.dataset": str(Path(name) / "rows.npz"),
-                "data.chunk": 300,
+                "data.chunk": given.chunk,
                 "network.layers": [given.width] * 3,
                 "training.epochs": 100_000,
                 "schedule.name": schedule,

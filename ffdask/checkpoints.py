@@ -14,6 +14,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,15 +28,17 @@ from ffdask.errors import BadInput, told
 from ffdask.head import HeadState
 from ffdask.layer import LayerState
 from ffdask.places import Place, place_at
+from ffdask.records import Records
 from ffdask.schedules.steps import Need
-
-Record = dict[str, Any]
 
 KEPT = 2
 """Checkpoints that are kept: the newest, and the one before should it be damaged."""
 
 LARGEST = 1 << 36
 """Bytes that an array of a checkpoint may have."""
+
+MOST_FILES = 64
+"""Of records, that a manifest names."""
 
 LARGEST_MANIFEST = 1 << 26
 """Bytes that a manifest may have."""
@@ -64,41 +67,62 @@ class Checkpoint:
     round : int
     pieces : mapping of Need to value
         What later steps may read.
-    records : mapping of str to dict
-        Of every step of those rounds, by its name.
+    records : Records
+        Of every step of those rounds.
     """
 
     round: int
     pieces: Mapping[Need, Any]
-    records: Mapping[str, Record]
+    records: Records
 
 
-def write(where: str | Path, checkpoint: Checkpoint) -> None:
+Manifest = dict[str, Any]
+
+
+def write(where: str | Path, checkpoint: Checkpoint, before: Manifest | None = None) -> Manifest:
     """Write a checkpoint to a folder or a URL; older ones but the last are removed.
+
+    Parameters
+    ----------
+    where : path or URL
+    checkpoint : Checkpoint
+    before : dict, optional
+        The manifest of the same run's checkpoint before, which is there: its files of records are named again, and
+        only what came since is written.
+
+    Returns
+    -------
+    dict
+        The manifest.
 
     Raises
     ------
     OSError
         If it cannot be written; the older ones are then untouched.
     """
-    place = place_at(where)
+    place, name = place_at(where), _name(checkpoint.round)
     with place.making() as folder:
-        manifest = _made(folder, checkpoint)
-        for name in manifest["files"]:
-            place.put(folder / name, name)
-        draft = folder / f"{_name(checkpoint.round)}.json.tmp"
+        manifest = _made(folder, checkpoint, before)
+        for file in (f"{name}.zarr.zip", f"{name}.jsonl"):
+            place.put(folder / file, file)
+        draft = folder / f"{name}.json.tmp"
         draft.write_text(json.dumps(manifest))
         place.put(draft, draft.stem)
     _forget_old(place)
+    return manifest
 
 
 def _name(round_: int) -> str:
     return f"round{round_:07d}"
 
 
-def _made(folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:
+def _made(folder: Path, checkpoint: Checkpoint, before: Manifest | None) -> Manifest:
     """Make a checkpoint's files; return its manifest."""
     name = _name(checkpoint.round)
+    # Now and then all records are written into one file, so that no manifest names too many.
+    if before is not None and (len(before["records"]) >= MOST_FILES or before["round"] >= checkpoint.round):
+        before = None
+    older = {file: before["files"][file] for file in before["records"]} if before else {}
     arrays, records = folder / f"{name}.zarr.zip", folder / f"{name}.jsonl"
     described = []
     with ZipStore(arrays, mode="w") as store:
@@ -109,12 +133,13 @@ def _made(folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:
                 # Weights do not compress, and time counts.
                 group.create_array(f"{index}/{key}", data=np.ascontiguousarray(array), compressors=None)
             described.append({"step": need.step, "piece": need.piece, "kind": kind, **more})
-    with records.open("w") as file:
-        file.writelines(json.dumps(record) + "\n" for record in checkpoint.records.values())
+    with records.open("wb") as file:
+        file.writelines(checkpoint.records.lines(before["round"] if before else -1))
     return {
         "round": checkpoint.round,
         "pieces": described,
-        "files": {path.name: _digest(path) for path in (arrays, records)},
+        "records": [*older, records.name],
+        "files": older | {path.name: _digest(path) for path in (arrays, records)},
     }
 
 
@@ -135,12 +160,12 @@ class Writer:
         self.where, self.say = where, say
         self._thread = ThreadPoolExecutor(1, "ffdask-checkpoints")
         self._newest: deque[Checkpoint] = deque(maxlen=1)
-        self._written: deque[int] = deque(maxlen=KEPT)
+        self._written: deque[Manifest] = deque(maxlen=KEPT)
 
     @property
     def oldest(self) -> int:
         """Round of the oldest checkpoint that is kept, as far as this wrote them; -1 until then."""
-        return self._written[0] if len(self._written) == KEPT else -1
+        return int(self._written[0]["round"]) if len(self._written) == KEPT else -1
 
     def write(self, checkpoint: Checkpoint) -> None:
         """Have a checkpoint written, in the place of one that still waits."""
@@ -157,9 +182,8 @@ class Writer:
             # The call before took it.
             return
         try:
-            newest = self._newest.pop()
-            write(self.where, newest)
-            self._written.append(newest.round)
+            before = self._written[-1] if self._written else None
+            self._written.append(write(self.where, self._newest.pop(), before))
         except Exception as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else told(error)
             self.say(f"a checkpoint could not be written ({reason}); the run goes on without")
@@ -195,14 +219,22 @@ def _manifests(names: Sequence[str]) -> list[str]:
 def _read(place: Place, name: str) -> Checkpoint:
     with place.got(f"{name}.json") as path:
         given = _json(path)
-    with place.got(f"{name}.zarr.zip") as arrays, place.got(f"{name}.jsonl") as records:
-        for path in (arrays, records):
+    with ExitStack() as stack:
+        paths = [stack.enter_context(place.got(_file(file))) for file in (f"{name}.zarr.zip", *given["records"])]
+        for path in paths:
             if _digest(path) != given["files"][path.name]:
                 raise ValueError(f"{path.name} is not as it was written")
-        return _understood(given, arrays, records)
+        return _understood(given, paths[0], paths[1:])
 
 
-def _understood(given: Mapping[str, Any], arrays: Path, records: Path) -> Checkpoint:
+def _file(name: str) -> str:
+    """Return a file's name out of a manifest, which names nothing beside it."""
+    if not re.fullmatch(r"round\d{7,}\.(jsonl|zarr\.zip)", name):
+        raise ValueError(f"it names a file {name!r}")
+    return name
+
+
+def _understood(given: Mapping[str, Any], arrays: Path, records: Sequence[Path]) -> Checkpoint:
     pieces: dict[Need, Any] = {}
     with warnings.catch_warnings(), ZipStore(arrays, mode="r") as store:
         warnings.simplefilter("ignore")
@@ -212,8 +244,8 @@ def _understood(given: Mapping[str, Any], arrays: Path, records: Path) -> Checkp
             part: Any = group.get(str(index), None)
             named = {key: _array(array) for key, array in part.arrays()} if part is not None else {}
             pieces[Need(described["step"], described["piece"])] = _put_together(described, named)
-    lines = [json.loads(line) for line in records.read_text().splitlines()]
-    return Checkpoint(int(given["round"]), pieces, {record["name"]: record for record in lines})
+    lines = [json.loads(line) for path in records for line in path.read_text().splitlines()]
+    return Checkpoint(int(given["round"]), pieces, Records({record["name"]: record for record in lines}))
 
 
 def _array(array: Any) -> np.ndarray:
@@ -267,7 +299,11 @@ def _forget_old(place: Place) -> None:
     manifests = sorted(_manifests(names), reverse=True)
     for manifest in manifests[KEPT:]:
         place.remove(f"{manifest}.json")
-    gone = {f"{manifest}.json" for manifest in manifests[KEPT:]}
+    kept = {f"{manifest}.json" for manifest in manifests}
+    for manifest in manifests[:KEPT]:
+        with suppress(ValueError, KeyError, TypeError), place.got(f"{manifest}.json") as path:
+            kept |= _json(path)["files"].keys()
     for name in names:
-        if name.startswith("round") and name not in gone and name.partition(".")[0] not in manifests[:KEPT]:
+        # What a damaged manifest named is not known: what bears its name stays.
+        if name.startswith("round") and name not in kept and name.partition(".")[0] not in manifests[:KEPT]:
             place.remove(name)

@@ -207,6 +207,9 @@ def guarded(main: Callable[[], None]) -> None:
     except FFDaskError as error:
         print(f"ffdask: {' '.join(_with_notes(str(error), error).split())}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except MemoryError as error:
+        print(f"ffdask: {_with_notes('there is no memory left', error)}", file=sys.stderr)
+        sys.exit(FFDaskError.exit_code)
     except KeyboardInterrupt as stop:
         print(f"ffdask: {_with_notes('stopped', stop)}", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)

@@ -18,8 +18,8 @@ from distributed.security import Security
 from ffdask import blocks, machine
 from ffdask.embedded import SETTINGS, embedded_cluster, machine_memory, resource_name, silence
 from ffdask.errors import BadInput, Lost, RunFailed, told
-from ffdask.lost import Watch, workers_of
-from ffdask.slots import Slot, addresses_of
+from ffdask.lost import Watch
+from ffdask.slots import Slot, addresses_of, workers_of
 from ffdask.tables import ClusterTable
 
 CONNECT_SECONDS = 15
@@ -170,7 +170,7 @@ class Cluster:
         """Return (bytes that the smallest worker process may take, workers in one process)."""
         if self.threads:
             return machine_memory(), len(self.slots)
-        known = self.client.scheduler_info(n_workers=-1)["workers"]
+        known = workers_of(self.client)
         limits = [int(known[slot.address]["memory_limit"] or 0) for slot in self.slots if slot.address in known]
         # Without a limit of its own a worker has its machine's memory, which only it knows.
         return min((limit for limit in limits if limit), default=1 << 62), 1
@@ -219,7 +219,7 @@ class Cluster:
             return machine.peak_memory()
         asked: dict[str, tuple[tuple[str, int], int]] = {}
         # A cluster that is gone at the end has no figure to give; what was trained is worth more.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RunFailed):
             here = addresses_of(self.client, self.slots)
             asked = self.client.run(_process_peak, workers=here, on_error="ignore") if here else {}
         return machine.peak_memory() + sum(dict(asked.values()).values())
@@ -330,7 +330,7 @@ def _wait_for_workers(client: Client, table: ClusterTable, say: Say, embedded: b
     """Return the workers to use (address -> what the scheduler knows), in a fixed order."""
     wanted, started, said = table.workers or 1, time.monotonic(), False
     while True:
-        known = client.scheduler_info(n_workers=-1)["workers"]
+        known = workers_of(client)
         if len(known) >= wanted:
             chosen = sorted(known, key=lambda address: (str(known[address]["name"]), address))
             return {address: known[address] for address in (chosen[:wanted] if table.workers else chosen)}

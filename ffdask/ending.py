@@ -74,18 +74,23 @@ def leave(
     """
     try:
         return folder.path, _write(folder, ended)
-    except OSError as error:
-        reason = error.strerror or told(error)
+    except Exception as error:
+        # Whatever it is, the network is worth another try: a full disk, no memory for the thread that writes.
+        reason = _reason(error)
     try:
         other = RunFolder(Path(tempfile.mkdtemp(prefix="ffdask-run-")))
         other.write_configuration(ended.resolved.config.tables(), record)
         say(f"{folder.path} cannot be written ({reason}); what was trained goes to {other.path}")
         return other.path, _write(other, ended)
-    except OSError as error:
+    except Exception as error:
         raise RunFailed(
             f"the run has ended, but can be written neither to {folder.path} ({reason}) nor to {tempfile.gettempdir()} "
-            f"({error.strerror or told(error)}): make room"
+            f"({_reason(error)}): make room"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    return error.strerror if isinstance(error, OSError) and error.strerror else told(error)
 
 
 def _write(folder: RunFolder, ended: Ended) -> dict[str, Any]:

@@ -14,29 +14,10 @@ from distributed import Client, Future, KilledWorker
 from distributed.comm import CommClosedError
 
 from ffdask.errors import Lost, RunFailed
-from ffdask.slots import Slot
-
-SCHEDULER_GONE = "the scheduler is gone: it does not answer, and what its workers held is lost"
+from ffdask.slots import SCHEDULER_GONE, Slot, workers_of
 
 LOOK_SECONDS = 0.5
 """Between two looks for the workers."""
-
-
-def workers_of(client: Client) -> dict[str, dict[str, Any]]:
-    """Return what the scheduler knows of each worker, by its address now.
-
-    Raises
-    ------
-    RunFailed
-        If the scheduler does not answer.
-    """
-    try:
-        if client.status == "running":
-            known: dict[str, dict[str, Any]] = client.scheduler_info(n_workers=-1)["workers"]
-            return known
-    except (OSError, NotYet, CancelledError):
-        pass
-    raise RunFailed(SCHEDULER_GONE)
 
 
 @contextmanager

@@ -7,12 +7,17 @@ the worker on which its node is placed. One thread more is for small helpers, wh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
+from typing import Any
 
 from distributed import Client
 
 from ffdask.embedded import resource_name
+from ffdask.errors import RunFailed
 from ffdask.job import Images, Labels
+
+SCHEDULER_GONE = "the scheduler is gone: it does not answer, and what its workers held is lost"
 
 
 @dataclass(frozen=True)
@@ -48,12 +53,30 @@ class Placement:
     rows: Mapping[int, tuple[Images, Labels]]
 
 
+def workers_of(client: Client) -> dict[str, dict[str, Any]]:
+    """Return what the scheduler knows of each worker, by its address now.
+
+    Raises
+    ------
+    RunFailed
+        If the scheduler does not answer.
+    """
+    try:
+        if client.status == "running":
+            known: dict[str, dict[str, Any]] = client.scheduler_info(n_workers=-1)["workers"]
+            return known
+    except (OSError, TimeoutError, CancelledError, KeyError):
+        # One that ends answers with less.
+        pass
+    raise RunFailed(SCHEDULER_GONE)
+
+
 def addresses_of(client: Client, slots: Sequence[Slot]) -> list[str]:
     """Return the addresses that workers have now.
 
     By name: a worker that came back after a loss has another address, and one that did not is left out.
     """
-    names, known = {slot.name for slot in slots}, client.scheduler_info(n_workers=-1)["workers"]
+    names, known = {slot.name for slot in slots}, workers_of(client)
     return [address for address, info in known.items() if str(info["name"]) in names]
 
 

@@ -17,10 +17,9 @@ from ffdask.errors import Lost, RunFailed, StepFailed
 from ffdask.graph import Graph, NotKept, Placed
 from ffdask.network import Network
 from ffdask.parked import Parked
+from ffdask.records import Record, Records
 from ffdask.schedules.ledger import Ledger
 from ffdask.schedules.steps import Await, Checker, Need, Schedule, Step
-
-Record = dict[str, Any]
 
 
 class Misplaced(Exception):
@@ -97,7 +96,7 @@ class Training:
     oldest: Callable[[], int] = lambda: -1
     stopping: Callable[[], bool] = lambda: False
     misplaced: Callable[[], bool] = lambda: False
-    records: dict[str, Record] = field(default_factory=dict)
+    records: Records = field(default_factory=Records)
     _parked: Parked = field(default_factory=Parked)
     _unfinished: dict[int, int] = field(default_factory=dict)
     _flying: dict[Future, Step] = field(default_factory=dict)
@@ -116,7 +115,7 @@ class Training:
         self._marked = time.monotonic()
         self.newest = self.resume
         if self.resume:
-            self.records |= self.resume.records
+            self.records.update(self.resume.records)
 
     def run(self) -> Network:
         """Run the schedule to its end; return the trained network.
@@ -311,10 +310,9 @@ class Training:
         """Hand on the checkpoint of each marked round whose steps are all done."""
         for round_ in [round_ for round_ in self._cuts if min(self._unfinished, default=round_ + 1) > round_]:
             held = self._cuts.pop(round_).held
-            records = {name: one for name, one in self.records.items() if one["round"] <= round_}
             self._done = round_
             try:
-                self.newest = Checkpoint(round_, self.graph.values(held), records)
+                self.newest = Checkpoint(round_, self.graph.values(held), self.records.up_to(round_))
             except NotKept as why:
                 self.say(f"no checkpoint of round {round_}: {why}; the run goes on without")
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import threading
 import weakref
 
@@ -12,12 +13,14 @@ import pytest
 from ffdask import checkpoints
 from ffdask.checkpoints import Checkpoint, Writer, read
 from ffdask.head import HeadState
+from ffdask.records import Records
 from ffdask.schedules.steps import Need
 
 
 def checkpoint(number: int) -> Checkpoint:
     head = HeadState(np.full((4, 3), number, np.float32), np.zeros((4, 3), np.float32))
-    return Checkpoint(number, {Need("head-chapter000", "state"): head}, {"step": {"name": "step", "round": number}})
+    records = Records({f"step{i}": {"name": f"step{i}", "round": i, "loss": i / 3} for i in range(number + 1)})
+    return Checkpoint(number, {Need("head-chapter000", "state"): head}, records)
 
 
 def rounds(folder) -> list[int]:
@@ -29,10 +32,10 @@ def slow(monkeypatch):
     """Hold each write until it is let go; return the event that lets go, and the one that says that one began."""
     go, begun, write = threading.Event(), threading.Event(), checkpoints.write
 
-    def held(folder, checkpoint):
+    def held(folder, checkpoint, before):
         begun.set()
         assert go.wait(10)
-        write(folder, checkpoint)
+        return write(folder, checkpoint, before)
 
     monkeypatch.setattr(checkpoints, "write", held)
     return go, begun
@@ -73,7 +76,7 @@ def test_what_cannot_be_written_is_said_and_the_one_before_stays(tmp_path, monke
     writer.write(checkpoint(1))
     writer.close()
 
-    def full(folder, checkpoint):
+    def full(folder, checkpoint, before):
         raise error
 
     monkeypatch.setattr(checkpoints, "write", full)
@@ -83,3 +86,62 @@ def test_what_cannot_be_written_is_said_and_the_one_before_stays(tmp_path, monke
     assert len(said) == 1
     assert reason in said[0]
     assert rounds(tmp_path / "checkpoints") == [1]
+
+
+def names(folder) -> list[str]:
+    return sorted(path.name for path in folder.glob("*.jsonl"))
+
+
+def test_records_are_written_once(tmp_path):
+    manifest = None
+    for number in (1, 3, 4):
+        manifest = checkpoints.write(tmp_path, checkpoint(number), manifest)
+    assert names(tmp_path) == ["round0000001.jsonl", "round0000003.jsonl", "round0000004.jsonl"]
+    assert (tmp_path / "round0000003.jsonl").read_text().count("\n") == 2
+    assert rounds(tmp_path) == [3, 4]
+    found = read(tmp_path, print)
+    assert found is not None
+    assert dict(found.records) == dict(checkpoint(4).records)
+
+
+def test_a_run_that_is_resumed_writes_all_of_them_anew_and_older_files_go(tmp_path):
+    first = checkpoints.write(tmp_path, checkpoint(1))
+    checkpoints.write(tmp_path, checkpoint(2), first)
+    third = checkpoints.write(tmp_path, checkpoint(3))
+    checkpoints.write(tmp_path, checkpoint(4), third)
+    assert names(tmp_path) == ["round0000003.jsonl", "round0000004.jsonl"]
+
+
+def test_no_manifest_names_too_many_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "MOST_FILES", 3)
+    manifest = None
+    for number in range(8):
+        manifest = checkpoints.write(tmp_path, checkpoint(number), manifest)
+        assert len(manifest["records"]) <= 3
+        found = read(tmp_path, print)
+        assert found is not None
+        assert dict(found.records) == dict(checkpoint(number).records)
+    assert len(names(tmp_path)) <= 4
+
+
+def test_one_flipped_bit_in_an_older_file_is_noticed(tmp_path):
+    first = checkpoints.write(tmp_path, checkpoint(1))
+    checkpoints.write(tmp_path, checkpoint(2), first)
+    path = tmp_path / "round0000001.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"0", b"1", 1))
+    said: list[str] = []
+    assert read(tmp_path, said.append) is None
+    assert len(said) == 2
+
+
+@pytest.mark.parametrize("name", ["../secret.jsonl", "/etc/passwd", "round0000001.jsonl/../x", "round1.jsonl"])
+def test_a_manifest_cannot_name_what_is_not_beside_it(tmp_path, name):
+    checkpoints.write(tmp_path, checkpoint(1))
+    path = tmp_path / "round0000001.json"
+    manifest = json.loads(path.read_text())
+    manifest["records"] = [name]
+    manifest["files"][name] = "0"
+    path.write_text(json.dumps(manifest))
+    said: list[str] = []
+    assert read(tmp_path, said.append) is None
+    assert "it names a file" in said[0]

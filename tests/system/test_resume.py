@@ -193,7 +193,7 @@ def test_a_run_that_has_ended_is_refused(train):
 def test_a_full_disk_ends_nothing(train, monkeypatch):
     whole = train()
 
-    def full(folder, checkpoint):
+    def full(folder, checkpoint, before):
         raise OSError(28, "No space left on device")
 
     said = []

@@ -1,0 +1,48 @@
+"""A run whose folder cannot be written at the end."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from ffdask.errors import RunFailed
+from ffdask.store import RunFolder, open_network
+
+
+def failing(monkeypatch, error, times):
+    """Have the network be written only after so many failures."""
+    real, left = RunFolder.write_network, [times]
+
+    def write(folder, network):
+        if left[0]:
+            left[0] -= 1
+            raise error
+        real(folder, network)
+
+    monkeypatch.setattr(RunFolder, "write_network", write)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(OSError(28, "No space left on device"), "No space left on device"), (MemoryError("none"), "MemoryError: none")],
+)
+def test_what_was_trained_goes_elsewhere(train, monkeypatch, error, reason):
+    expected = train().summary["weights_sha256"]
+    failing(monkeypatch, error, 1)
+    said = []
+    run = train(say=said.append)
+    assert any(f"cannot be written ({reason}); what was trained goes to {run.path}" in line for line in said)
+    assert run.summary["weights_sha256"] == expected
+    network, _ = open_network(run.path)
+    assert network.sha256() == expected
+    shutil.rmtree(run.path)
+
+
+def test_where_nothing_can_be_written_it_is_said(train, monkeypatch):
+    failing(monkeypatch, OSError(28, "No space left on device"), 2)
+    with pytest.raises(
+        RunFailed, match=r"can be written neither to .* \(No space left on device\): make room"
+    ) as caught:
+        train()
+    assert any("--resume" in note for note in caught.value.__notes__)
