@@ -377,7 +377,10 @@ def _outcome(code: int, out: str, err: str, folder: Path, flags: list[str], expe
     if "Traceback" in err:
         return "a traceback"
     if code == 0:
+        # The folder may also have been taken away when all was written, while the cluster closed.
+        moved = folder.with_name("elsewhere")
         other = [line.rpartition(" ")[2] for line in out.splitlines() if "what was trained goes to" in line]
+        other += [str(moved)] if (moved / "summary.json").exists() else []
         return SAME if _digest(Path(other[-1]) if other else folder) == expected else "different bits"
     if code not in (1, 130, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT):
         return f"exit code {code}"
