@@ -17,14 +17,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import psutil
 from chaos import make_data
-from distributed import Client, LocalCluster
+from distributed import Client
 from side_by_side import arguments, show, where
 
 from ffdask import datasets, machine
 from ffdask.config import load
+from ffdask.embedded import SETTINGS, embedded_cluster
 from ffdask.plan import cut_rounds, default_look_ahead, schedule_of
 from ffdask.resolved import Resolved, resolve
 from ffdask.run import fit
@@ -102,7 +104,8 @@ def main() -> None:
             config, count = load(None, keys), Count()
             short = load(None, keys | {"training.epochs": 20, "schedule.chapters": 40})
             bound = most_tasks(resolve(short, datasets.obtain(keys["data.dataset"]), os.cpu_count() or 1))
-            with LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0") as cluster:
+            # As a run's own: Dask's defaults remember the last thousand messages of each connection, states and all.
+            with dask.config.set(SETTINGS), embedded_cluster(config.cluster) as cluster:
                 looking = Looking(cluster.scheduler, 60 * given.minutes)
                 with Client(cluster, set_as_default=False) as client:
                     looking.start()
