@@ -81,10 +81,10 @@ def fetch(job: Job, dataset: Dataset, node: int, piece: str, kept: Beside, what:
 
 
 def sweep(job: Job, dataset: Dataset, node: int, names: Sequence[str]) -> None:
-    """Remove files beside a node's shard that no checkpoint names any more."""
+    """Remove files beside a node's shard that no checkpoint names any more, by their names or patterns."""
     folder = folder_of(job, dataset, node)
-    for name in names:
-        (folder / name).unlink(missing_ok=True)
+    for path in [path for name in names for path in folder.glob(name)]:
+        path.unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 

@@ -101,14 +101,24 @@ def write(where: str | Path, checkpoint: Checkpoint, before: Manifest | None = N
         If it cannot be written; the older ones are then untouched.
     """
     place, name = place_at(where), _name(checkpoint.round)
+    if before is not None and not set(before["records"]) <= set(place.names()):
+        # Somebody made room.
+        before = None
     with place.making() as folder:
-        manifest = _made(folder, checkpoint, before)
-        for file in (f"{name}.zarr.zip", f"{name}.jsonl"):
-            place.put(folder / file, file)
         draft = folder / f"{name}.json.tmp"
-        draft.write_text(json.dumps(manifest))
-        place.put(draft, draft.stem)
-    _forget_old(place)
+        try:
+            manifest = _made(folder, checkpoint, before)
+            for file in (f"{name}.zarr.zip", f"{name}.jsonl"):
+                place.put(folder / file, file)
+            draft.write_text(json.dumps(manifest))
+            place.put(draft, draft.stem)
+        except Exception:
+            # A disk that is full is not to be kept full by what was begun.
+            for file in (f"{name}.zarr.zip", f"{name}.jsonl", draft.name):
+                with suppress(OSError):
+                    (folder / file).unlink(missing_ok=True)
+            raise
+    _forget_old(place, name)
     return manifest
 
 
@@ -171,7 +181,11 @@ class Writer:
         """Have a checkpoint written, in the place of one that still waits."""
         # Not with the call: a call that is left out would hold on to its checkpoint until its turn comes.
         self._newest.append(checkpoint)
-        self._thread.submit(self._write_newest)
+        try:
+            self._thread.submit(self._write_newest)
+        except RuntimeError as error:
+            # No memory for a thread: the next checkpoint tries again.
+            self.say(f"a checkpoint could not be written ({error}); the run goes on without")
 
     def close(self) -> None:
         """Return when the last checkpoint has been written."""
@@ -293,9 +307,12 @@ def _json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-def _forget_old(place: Place) -> None:
-    """Remove all checkpoints but the newest few, manifests first, and what no manifest names."""
-    names = place.names()
+def _forget_old(place: Place, newest: str) -> None:
+    """Remove all checkpoints before `newest` but the last few, manifests first, and what no manifest names.
+
+    Later ones, which a resumed run found damaged, take up nobody's place; they are written again in their turn.
+    """
+    names = [name for name in place.names() if name.partition(".")[0] <= newest]
     manifests = sorted(_manifests(names), reverse=True)
     for manifest in manifests[KEPT:]:
         place.remove(f"{manifest}.json")

@@ -19,7 +19,7 @@ from ffdask import blocks, machine
 from ffdask.embedded import SETTINGS, embedded_cluster, machine_memory, resource_name, silence
 from ffdask.errors import BadInput, Lost, RunFailed, told
 from ffdask.lost import Watch
-from ffdask.slots import Slot, addresses_of, workers_of
+from ffdask.slots import Slot, addresses_of, is_there, workers_of
 from ffdask.tables import ClusterTable
 
 CONNECT_SECONDS = 15
@@ -128,7 +128,7 @@ class Cluster:
         deadline, said = time.monotonic() + table.wait, False
         while True:
             known = workers_of(self.client)
-            self.slots = [slot for slot in self.slots if slot.address in known]
+            self.slots = [slot for slot in self.slots if is_there(slot, known)]
             strange = known.keys() - {slot.address for slot in self.slots} - self._refused
             room = table.workers - len(self.slots) if table.workers else len(strange)
             for address in sorted(strange, key=lambda address: str(known[address]["name"]))[:room]:
@@ -259,6 +259,7 @@ def open_cluster(table: ClusterTable, run: str, say: Say, client: Client | None 
             client = stack.enter_context(Client(made, set_as_default=False) if embedded else made)
         cluster = Cluster(client, [], embedded, threads=embedded and not table.processes, fingerprints={})
         plugin, tries = OneThread(run), 0
+        stack.callback(_unregister, client, plugin.name)
         while not cluster.slots:
             workers = _wait_for_workers(client, table, say, embedded)
             try:
@@ -276,7 +277,6 @@ def open_cluster(table: ClusterTable, run: str, say: Say, client: Client | None 
                         "logs, and start again when they stay"
                     ) from error
                 time.sleep(0.2)
-        stack.callback(_unregister, client, plugin.name)
         yield cluster
 
 

@@ -230,8 +230,23 @@ class Graph:
                 gone.setdefault(step.node, []).append(kept.name)
                 del self._beside[need]
         for node, names in gone.items():
-            key = f"sweep-node{node}-{next(self._sweeps)}"
-            fire_and_forget(self._helper(sweep, self.job, self.dataset, node, names, slot=self.slots[node], key=key))
+            fire_and_forget(self._sweep(node, names))
+
+    def sweep_all(self) -> None:
+        """Have nodes remove all such files of the run, also those that an earlier beginning has left; wait for it."""
+        if self.plan.sharded and self.plan.reads_probabilities:
+            names = {
+                node: [kept.name for step, kept in self._beside.values() if step.node == node] for node in self._nodes
+            }
+            self.gather([self._sweep(node, [*names[node], f"{self.run.partition('.')[0]}.*"]) for node in self._nodes])
+
+    def _sweep(self, node: int, names: list[str]) -> Future:
+        key = f"sweep-node{node}-{next(self._sweeps)}"
+        return self._helper(sweep, self.job, self.dataset, node, names, slot=self.slots[node], key=key)
+
+    @property
+    def _nodes(self) -> range:
+        return range(self.plan.nodes)
 
     def restore(self, step: Step, piece: str, value: Any) -> None:
         """Hand out a piece of a step that an earlier run of the schedule did, as if the graph were cut behind it."""

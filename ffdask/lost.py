@@ -14,7 +14,7 @@ from distributed import Client, Future, KilledWorker
 from distributed.comm import CommClosedError
 
 from ffdask.errors import Lost, RunFailed
-from ffdask.slots import SCHEDULER_GONE, Slot, workers_of
+from ffdask.slots import SCHEDULER_GONE, Slot, is_there, workers_of
 
 LOOK_SECONDS = 0.5
 """Between two looks for the workers."""
@@ -65,7 +65,7 @@ class Watch:
             return
         known = workers_of(self.client)
         self._looked = time.monotonic()
-        gone = sorted({slot.name for slot in self.slots if slot.address not in known})
+        gone = sorted({slot.name for slot in self.slots if not is_there(slot, known)})
         if gone:
             lost = Lost(f"{'; '.join(map(self._told, gone))} is gone")
             lost.workers = tuple(gone)

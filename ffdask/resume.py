@@ -52,7 +52,10 @@ def stopped_run(path: str | Path, keys: Mapping[str, Any]) -> Config:
     """
     tables, _ = open_unfinished(path)
     own = [
-        key for key in keys if key.partition(".")[0] not in ("cluster", "run") or key in ("run.out", "run.overwrite")
+        key
+        for key in keys
+        if key.partition(".")[0] not in ("cluster", "run")
+        or key in ("run.out", "run.overwrite", "run.evaluate_every", "run.checkpoints")
     ]
     if own:
         raise BadInput(

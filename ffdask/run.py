@@ -191,10 +191,13 @@ def fit(
             writer.close()
             told.end()
         ended = Ended(network, list(training.records.values()), resolved, cluster, device, begun)
-        path, figures = leave(folder, ended, record, say)
+        with interrupts.gently():
+            path, figures = leave(folder, ended, record, say)
         interrupts.ending()
         # A run that has ended is not gone on with: what nodes kept for that may go.
-        training.graph.sweep(math.inf)
+        if path == folder.path:
+            with contextlib.suppress(Exception):
+                training.graph.sweep_all()
         return Run(path, figures, network, ended.history)
 
 

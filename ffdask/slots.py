@@ -71,6 +71,11 @@ def workers_of(client: Client) -> dict[str, dict[str, Any]]:
     raise RunFailed(SCHEDULER_GONE)
 
 
+def is_there(slot: Slot, known: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Return whether a slot's worker is among those known, and the same process: another has no resource of ours."""
+    return slot.address in known and slot.resource in known[slot.address]["resources"]
+
+
 def addresses_of(client: Client, slots: Sequence[Slot]) -> list[str]:
     """Return the addresses that workers have now.
 

@@ -88,7 +88,10 @@ class RunFolder:
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``: the figures of the run."""
-        (self.path / "summary.json").write_text(json.dumps(dict(summary), indent=2) + "\n")
+        draft = self.path / "summary.json.tmp"
+        draft.write_text(json.dumps(dict(summary), indent=2) + "\n")
+        # It says that the run has ended: whole, or not at all.
+        draft.replace(self.path / "summary.json")
 
 
 def prepare(out: str | None, overwrite: bool) -> RunFolder:

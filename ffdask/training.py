@@ -177,7 +177,8 @@ class Training:
 
     def _look(self) -> None:
         self.graph.watch.look()
-        if not self._stopping and self.stopping():
+        # Asked each time: a second request is to be honoured, wherever it was raised first.
+        if self.stopping():
             self._stopping = True
 
     def _at_work(self, worker: str) -> tuple[str, ...]:
