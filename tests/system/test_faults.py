@@ -147,7 +147,7 @@ def test_with_no_worker_left_it_waits_then_says_how_to_go_on(train, tmp_path):
         said = []
         with pytest.raises(RunFailed, match="no worker is left, and none came within 2 s") as caught:
             train(
-                watchers=[After(step25=lambda: os.kill(pid, signal.SIGKILL))],
+                watchers=[After(step60=lambda: os.kill(pid, signal.SIGKILL))],
                 say=said.append,
                 run__out=out,
                 run__checkpoint_every=1,
@@ -169,7 +169,7 @@ def test_a_scheduler_that_dies_ends_the_run_with_its_last_checkpoint(train, tmp_
         begun = time.monotonic()
         with pytest.raises(RunFailed, match="the scheduler is gone") as caught:
             train(
-                watchers=[After(step25=lambda: os.kill(pid, signal.SIGKILL))],
+                watchers=[After(step60=lambda: os.kill(pid, signal.SIGKILL))],
                 run__out=out,
                 run__checkpoint_every=1,
                 cluster__scheduler=address,
