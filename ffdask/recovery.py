@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from ffdask.checkpoints import Checkpoint
-from ffdask.errors import Lost, RunFailed, StepFailed
+from ffdask.errors import Lost, RunFailed, StepFailed, told
 from ffdask.interrupts import Interrupts
 from ffdask.network import Network
 from ffdask.slots import Placement
@@ -119,9 +119,12 @@ def see_through(
 
 
 def _placed(place_anew: Callable[[], Placement]) -> Placement:
-    while True:
+    reason = ""
+    for _ in range(STANDSTILLS):
         try:
             return place_anew()
-        except (Lost, OSError):
+        except (Lost, OSError) as error:
             # Another one went while nodes were placed; when none is left, that is said.
+            reason = told(error)
             time.sleep(AGAIN_SECONDS)
+    raise RunFailed(f"nodes could not be placed, {STANDSTILLS} times: {reason}")

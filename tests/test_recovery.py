@@ -104,6 +104,12 @@ def test_each_beginning_has_the_checkpoint_of_the_one_before_and_is_placed_anew(
     assert [line.partition(";")[0] for line in said] == ["gone", "workers have joined", "step b failed: by chance"]
 
 
+def test_workers_that_go_again_and_again_end_the_run(monkeypatch):
+    monkeypatch.setattr("ffdask.recovery.AGAIN_SECONDS", 0.0)
+    with pytest.raises(RunFailed, match=f"could not be placed, {STANDSTILLS} times: Lost: again"):
+        seen_through([lost(w=("a",))], [Lost("again")] * (STANDSTILLS + 5))
+
+
 def test_what_is_lost_while_the_run_stops_is_not_done_again():
     interrupts = Interrupts()
     interrupts.times = 1
