@@ -23,10 +23,10 @@ from outside import outside_cluster
 from side_by_side import arguments, median, show, where
 
 from ffdask import machine
+from ffdask.conduct import conduct
 from ffdask.config import load
 from ffdask.errors import RunFailed
 from ffdask.resolved import Resolved
-from ffdask.run import fit
 from ffdask.told import TOPIC
 
 
@@ -97,7 +97,7 @@ def main() -> None:
             client.wait_for_workers(2)
             killer = Killer(client, given.kills, given.every)
             with contextlib.suppress(KeyboardInterrupt):
-                fit(load(None, keys | {"cluster.scheduler": address}), watchers=[killer])
+                conduct(load(None, keys | {"cluster.scheduler": address}), watchers=[killer])
             note = where({"fingerprint": machine.fingerprint()})
     rows = [["first step begun anew", median(killer.begun), max(killer.begun)]]
     rows += [["first step not done before", median(killer.further), max(killer.further)]]

@@ -14,8 +14,8 @@ from typing import Any
 
 from side_by_side import arguments, flags_of, median, show, train, where
 
+from ffdask.conduct import foresee
 from ffdask.config import load
-from ffdask.run import foresee
 
 GRAPH = Path(__file__).resolve().parents[1] / "graphs" / "paper" / "mnist" / "random-softmax-all-layers.toml"
 

@@ -32,13 +32,13 @@ from side_by_side import arguments, median, show, where
 
 import ffdask
 from ffdask import blocks, cluster, datasets
+from ffdask.conduct import place
 from ffdask.config import Config, load
 from ffdask.embedded import embedded_cluster
 from ffdask.head import HeadState
 from ffdask.job import Data, Job
 from ffdask.layer import LayerState, frozen
 from ffdask.resolved import resolve
-from ffdask.run import place
 from ffdask.schedules.costs import NOMINAL, Rates, activity_bytes, cost
 from ffdask.schedules.ideal import makespan
 from ffdask.schedules.steps import Step, static_steps

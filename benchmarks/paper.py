@@ -23,9 +23,9 @@ from typing import Any
 
 from side_by_side import commit, flags_of, train
 
+from ffdask.conduct import foresee
 from ffdask.config import load
 from ffdask.errors import BadInput
-from ffdask.run import foresee
 from ffdask.schedules.ideal import makespan
 
 GRAPHS = Path(__file__).resolve().parents[1] / "graphs" / "paper"

@@ -26,9 +26,9 @@ from floor import seconds as seconds_of
 from side_by_side import arguments, median, plain_environment, show, train, where
 
 from ffdask import machine
+from ffdask.conduct import foresee
 from ffdask.config import load
 from ffdask.kernels import Precision
-from ffdask.run import foresee
 
 ONE = "PyTorch, together, one thread"
 LOOPS = ("together", "compiled", "chapters")

@@ -25,11 +25,11 @@ from distributed import Client
 from side_by_side import arguments, show, where
 
 from ffdask import datasets, machine
+from ffdask.conduct import conduct
 from ffdask.config import load
 from ffdask.embedded import SETTINGS, embedded_cluster
 from ffdask.plan import cut_rounds, default_look_ahead, schedule_of
 from ffdask.resolved import Resolved, resolve
-from ffdask.run import fit
 from ffdask.schedules.steps import static_steps
 
 MIB = 1 << 20
@@ -110,7 +110,7 @@ def main() -> None:
                 with Client(cluster, set_as_default=False) as client:
                     looking.start()
                     try:
-                        fit(config, client=client, watchers=[count])
+                        conduct(config, client=client, watchers=[count])
                     except KeyboardInterrupt:
                         looking.join()
         seen = np.array(looking.seen)

@@ -14,10 +14,10 @@ from side_by_side import arguments, median, show, train, where
 from step import ours
 
 from ffdask import datasets, machine
+from ffdask.conduct import place
 from ffdask.config import load
 from ffdask.layer import Optimizer
 from ffdask.resolved import resolve
-from ffdask.run import place
 from ffdask.slots import Slot
 
 

@@ -19,10 +19,10 @@ from typing import Any
 from side_by_side import arguments, flags_of, median, show, train, where
 
 from ffdask import datasets
+from ffdask.conduct import place
 from ffdask.config import load
 from ffdask.federation import expected
 from ffdask.resolved import Resolved, resolve
-from ffdask.run import place
 from ffdask.schedules.costs import Rates, cost, fitted
 from ffdask.schedules.ideal import makespan
 from ffdask.schedules.steps import static_steps

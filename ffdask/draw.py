@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ffdask import cli
+from ffdask.conduct import foresee
 from ffdask.graph_picture import graph_picture, graph_text
 from ffdask.picture import check_file, timeline_picture, timeline_text, write
-from ffdask.run import foresee
 
 
 def main() -> None:

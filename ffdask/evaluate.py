@@ -9,8 +9,7 @@ from typing import Any
 from ffdask import cli, datasets, machine
 from ffdask.datasets import Dataset
 from ffdask.errors import BadInput
-from ffdask.run import open_run
-from ffdask.store import recorded_digest
+from ffdask.store import open_network, recorded_digest
 from ffdask.summary import test
 
 
@@ -20,7 +19,7 @@ def main() -> None:
     cli.add_run(parser)
     parser.add_argument("--dataset", help="a known name or a path (default: the run's own)")
     arguments = parser.parse_args()
-    network, recorded = open_run(arguments.run)
+    network, recorded = open_network(arguments.run)
     classifier = cli.classifier(arguments, network, recorded)
     dataset = _own(recorded) if arguments.dataset is None else datasets.obtain(arguments.dataset, print)
     if dataset.classes != network.classes:

@@ -11,7 +11,7 @@ from ffdask import cli, machine
 from ffdask.datasets import Dataset
 from ffdask.images import read_images
 from ffdask.kernels import named
-from ffdask.run import open_run
+from ffdask.store import open_network
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("images", help="a png, npy, npz or Zarr of images, uint8 or as the run learned from")
     parser.add_argument("--format", choices=["csv", "jsonl"], default="csv", help="(default: csv)")
     arguments = parser.parse_args()
-    network, recorded = open_run(arguments.run)
+    network, recorded = open_network(arguments.run)
     classifier = cli.classifier(arguments, network, recorded)
     dataset = Dataset(**recorded["dataset"])
     images = read_images(arguments.images, dataset.shape, dataset.dtype)

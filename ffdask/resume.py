@@ -36,7 +36,7 @@ SAME = (
 
 
 def stopped_run(path: str | Path, keys: Mapping[str, Any]) -> Config:
-    """Return the configuration of a run that was stopped, to be given to `fit` with ``resume=path``.
+    """Return the configuration of a run that was stopped, to be given to `conduct` with ``resume=path``.
 
     Parameters
     ----------

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 
 from ffdask import cli
+from ffdask.conduct import conduct, dry_run
 from ffdask.config import Config
 from ffdask.errors import BadInput
 from ffdask.progress import Bar
 from ffdask.resume import stopped_run
-from ffdask.run import dry_run, fit
 
 
 def main() -> None:
@@ -27,9 +27,9 @@ def main() -> None:
         print(dry_run(config))
         return
     if config.run.quiet:
-        fit(config, resume=arguments.resume)
+        conduct(config, resume=arguments.resume)
         return
-    run = fit(config, say=lambda line: print(line, flush=True), watchers=[Bar()], resume=arguments.resume)
+    run = conduct(config, say=lambda line: print(line, flush=True), watchers=[Bar()], resume=arguments.resume)
     figures = run.summary
     print(
         f"test accuracy {100 * figures['test_accuracy']:.2f} % ({figures['classifier']}, "

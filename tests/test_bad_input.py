@@ -19,7 +19,7 @@ from conftest import make_store
 from distributed import LocalCluster
 from zarr import open_group
 
-from ffdask import cluster, datasets, embedded, machine, run
+from ffdask import cluster, conduct, datasets, embedded, machine
 from ffdask.kernels import onednn
 from ffdask.store import FORMAT
 
@@ -201,7 +201,7 @@ def other_bits(place: Place) -> Arguments:
 
 
 def old_processor(place: Place) -> Arguments:
-    place.monkeypatch.setattr(run, "without_bfloat16", lambda: "it is too old")
+    place.monkeypatch.setattr(conduct, "without_bfloat16", lambda: "it is too old")
     return ["--precision", "bfloat16"]
 
 

@@ -7,9 +7,9 @@ import pytest
 from conftest import SMALL
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
+from ffdask.conduct import foresee
 from ffdask.config import load
 from ffdask.graph_picture import MOST_STEPS, graph_of, graph_picture, graph_text
-from ffdask.run import foresee
 from ffdask.schedules import SCHEDULES
 from ffdask.tasks import tasks_of
 

@@ -10,6 +10,7 @@ import pytest
 
 import ffdask
 from ffdask import datasets, machine
+from ffdask.conduct import foresee
 from ffdask.config import Config, load
 from ffdask.datasets import Dataset
 from ffdask.errors import BadInput
@@ -17,7 +18,6 @@ from ffdask.inline import train_inline
 from ffdask.job import Data
 from ffdask.picture import timeline_text
 from ffdask.resolved import resolve
-from ffdask.run import foresee
 
 GRAPHS = Path(__file__).parents[1] / "graphs"
 FILES = {str(file.relative_to(GRAPHS).with_suffix("")): file for file in sorted(GRAPHS.rglob("*.toml"))}

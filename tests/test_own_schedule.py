@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_schedules import plan_of
 
-from ffdask import datasets, plan, run
+from ffdask import conduct, datasets, plan
 from ffdask.config import load
 from ffdask.errors import BadInput
 from ffdask.resolved import resolve
@@ -35,7 +35,7 @@ def forecast(tiny):
     def go(schedule, **keys):
         dotted = {key.replace("__", "."): value for key, value in keys.items()}
         config = load(None, SMALL | {"data.dataset": str(tiny), "schedule.name": schedule} | dotted)
-        return run.foresee(config)
+        return conduct.foresee(config)
 
     return go
 
@@ -292,9 +292,9 @@ def test_fit_refuses_before_it_fetches_or_writes(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "obtain", lambda *given: pytest.fail("fetched"))
     keys = SMALL | {"data.dataset": str(tiny), "schedule.name": only_layer_one, "run.out": str(tmp_path / "out")}
     with pytest.raises(BadInput, match="ended without training layer 2"):
-        run.fit(load(None, keys))
+        conduct.conduct(load(None, keys))
     with pytest.raises(BadInput, match="ended without training layer 2"):
-        run.dry_run(load(None, keys))
+        conduct.dry_run(load(None, keys))
     assert not (tmp_path / "out").exists()
 
 

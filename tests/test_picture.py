@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from ffdask.colours import look
+from ffdask.conduct import foresee
 from ffdask.config import load
 from ffdask.errors import BadInput
 from ffdask.picture import (
@@ -26,7 +27,6 @@ from ffdask.picture import (
     write,
 )
 from ffdask.plan import Forecast
-from ffdask.run import foresee
 from ffdask.schedules import SCHEDULES
 from ffdask.schedules.ideal import Timed, makespan
 from ffdask.schedules.steps import Need, Step

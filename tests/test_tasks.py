@@ -7,8 +7,8 @@ from conftest import SMALL
 from distributed import Client
 
 import ffdask
+from ffdask.conduct import foresee
 from ffdask.config import load
-from ffdask.run import foresee
 from ffdask.tasks import tasks_of
 
 

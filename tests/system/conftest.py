@@ -13,13 +13,13 @@ import pytest
 from outside import outside_cluster, start_worker
 
 from ffdask import machine
+from ffdask.conduct import conduct
 from ffdask.config import load
 from ffdask.datasets import forget, write_store
 from ffdask.datasets import load as load_rows
 from ffdask.inline import train_inline
 from ffdask.job import Data
 from ffdask.resolved import resolve
-from ffdask.run import fit
 
 __all__ = ["command", "outside_cluster", "run_folder", "start_worker"]
 
@@ -59,7 +59,7 @@ def train(tiny, tmp_path):
 
     def go(client=None, say=lambda line: None, watchers=(), **changed):
         keys = {"run.out": str(tmp_path / f"run{next(count)}")} | _keys(tiny, changed)
-        return fit(load(None, keys), client=client, say=say, watchers=watchers)
+        return conduct(load(None, keys), client=client, say=say, watchers=watchers)
 
     return go
 

@@ -14,10 +14,10 @@ from distributed import Client, LocalCluster
 
 from ffdask import lost, work
 from ffdask.cluster import _slot
+from ffdask.conduct import conduct
 from ffdask.datasets import write_store
 from ffdask.errors import Lost, RunFailed
 from ffdask.resume import stopped_run
-from ffdask.run import fit
 from tests.system.conftest import outside_cluster, rows, start_worker
 
 
@@ -156,7 +156,7 @@ def test_with_no_worker_left_it_waits_then_says_how_to_go_on(train, tmp_path):
             )
     assert "no worker is left: waiting up to 2 s for one" in said
     assert any(out in note for note in caught.value.__notes__)
-    run = fit(stopped_run(out, {"cluster.scheduler": None}), resume=out)
+    run = conduct(stopped_run(out, {"cluster.scheduler": None}), resume=out)
     assert run.summary["weights_sha256"] == expected
 
 
@@ -177,7 +177,7 @@ def test_a_scheduler_that_dies_ends_the_run_with_its_last_checkpoint(train, tmp_
         assert time.monotonic() - begun < 60
     assert any(out in note for note in caught.value.__notes__)
     said = []
-    run = fit(stopped_run(out, {"cluster.scheduler": None}), resume=out, say=said.append)
+    run = conduct(stopped_run(out, {"cluster.scheduler": None}), resume=out, say=said.append)
     assert any("going on after round" in line for line in said)
     assert run.summary["weights_sha256"] == expected
 

@@ -11,11 +11,11 @@ import pytest
 from distributed import Client
 
 from ffdask import datasets
+from ffdask.conduct import dry_run
 from ffdask.config import load
 from ffdask.datasets import write_store
 from ffdask.errors import BadInput, RunFailed
 from ffdask.on_worker import _obtained
-from ffdask.run import dry_run
 from tests.system.conftest import outside_cluster, rows, start_worker
 
 pytestmark = pytest.mark.slow

@@ -9,9 +9,9 @@ import fsspec
 import pytest
 
 from ffdask import checkpoints
+from ffdask.conduct import conduct
 from ffdask.errors import BadInput
 from ffdask.resume import stopped_run
-from ffdask.run import fit
 
 RUNS = [
     {"schedule__name": "streaming"},
@@ -62,7 +62,7 @@ def halted(train, stop_after, tmp_path, most, **changed):
 
 def resumed(folder, **keys):
     said = []
-    run = fit(stopped_run(folder, keys), resume=folder, say=said.append)
+    run = conduct(stopped_run(folder, keys), resume=folder, say=said.append)
     return run, said
 
 

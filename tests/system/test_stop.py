@@ -12,9 +12,9 @@ import time
 
 import pytest
 
+from ffdask.conduct import conduct
 from ffdask.config import load
 from ffdask.resume import stopped_run
-from ffdask.run import fit
 
 KEYS = {
     "data.chunk": 100,
@@ -55,12 +55,12 @@ def digest(tiny, tmp_path_factory):
     """Of the same run, undisturbed."""
     keys = {key: [16, 16] if key == "network.layers" else value for key, value in KEYS.items()}
     out = str(tmp_path_factory.mktemp("whole") / "run")
-    return fit(load(None, keys | {"data.dataset": tiny.path, "run.out": out})).summary["weights_sha256"]
+    return conduct(load(None, keys | {"data.dataset": tiny.path, "run.out": out})).summary["weights_sha256"]
 
 
 def goes_on_to(folder):
     said = []
-    run = fit(stopped_run(folder / "run", {"cluster.processes": False}), resume=folder / "run", say=said.append)
+    run = conduct(stopped_run(folder / "run", {"cluster.processes": False}), resume=folder / "run", say=said.append)
     assert any("going on after round" in line for line in said)
     return run.summary["weights_sha256"]
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ffdask import datasets, timeline
+from ffdask.conduct import conduct
 from ffdask.config import load
-from ffdask.run import fit
 from tests.system.conftest import outside_cluster
 
 pytestmark = [pytest.mark.whole, pytest.mark.timeout(1800)]
@@ -22,7 +22,7 @@ def mnist():
 
 def train(out, watchers=(), **keys):
     keys = {key.replace("__", "."): value for key, value in keys.items()} | {"run.out": str(out)}
-    return fit(load(None, keys), watchers=watchers).summary
+    return conduct(load(None, keys), watchers=watchers).summary
 
 
 def test_default_job_on_three_seeds(tmp_path, mnist):
