@@ -57,8 +57,10 @@ class Config:
         plain: dict[str, dict[str, Any]] = dataclasses.asdict(self)
         for table in plain.values():
             for key, value in list(table.items()):
-                if value is None:
+                if value is None or (key == "changes" and not value):
                     del table[key]
+                elif key == "changes":
+                    table[key] = [{name: item for name, item in change.items() if item is not None} for change in value]
                 elif isinstance(value, tuple):
                     table[key] = list(value)
                 elif isinstance(value, Own):

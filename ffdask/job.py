@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ffdask.calendar import Calendar, Rows, kept_rows
+from ffdask.changes import Change, changed
 from ffdask.errors import RunFailed
 from ffdask.head import HeadRecipe, HeadState, initial_head
 from ffdask.kernels import BACKENDS, Backend, Precision
@@ -48,6 +49,8 @@ class Job:
         The backend's name.
     precision : str
         Of the large products.
+    changes : tuple of Change
+        By chapter; see `at`.
     """
 
     fan_in: int
@@ -64,6 +67,17 @@ class Job:
     shift: int = 0
     kernels: Backend = BACKENDS[0]
     precision: Precision = "float32"
+    changes: tuple[Change, ...] = ()
+
+    def at(self, round_: int) -> Job:
+        """Return the job as it is in a round: with every change made that is for its chapter, or for one before."""
+        chapter = self.calendar.chapter_of(round_)
+        values: dict[str, Any] = {}
+        for change in self.changes:
+            if change.chapter <= chapter:
+                values |= change.values()
+        made: Job = changed(self, values) if values else self
+        return made
 
     @property
     def objective_of(self) -> Objective:

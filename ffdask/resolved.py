@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ffdask.calendar import Calendar
+from ffdask.changes import PLACES, Change
 from ffdask.config import Config
 from ffdask.datasets import Dataset
 from ffdask.errors import BadInput
@@ -66,6 +67,8 @@ def resolve(config: Config, dataset: Dataset, units: int, federation: Federation
         sharded=federation is not None,
         by_batch=config.schedule.exchange == "batch",
     )
+    for change in config.training.changes:
+        check_change(change, config, dataset, calendar)
     overlay: Overlay = "none" if isinstance(objective, Scored) else config.data.overlay
     if overlay == "replace" and dataset.inputs <= dataset.classes:
         raise BadInput(
@@ -93,8 +96,38 @@ def resolve(config: Config, dataset: Dataset, units: int, federation: Federation
         kernels=config.training.kernels,
         # Before it is settled, auto counts as what every machine has.
         precision="bfloat16" if config.training.precision == "bfloat16" else "float32",
+        changes=config.training.changes,
     )
     return Resolved(config, dataset, job, plan, entry, federation)
+
+
+def check_change(change: Change, config: Config, dataset: Dataset, calendar: Calendar) -> None:
+    """Check what may change in a run, and from which chapter on.
+
+    Raises
+    ------
+    BadInput
+        If nothing changes, the run has no such chapter, or what was begun cannot change so.
+    """
+    if not change.values():
+        raise BadInput(f"training.changes: nothing changes; what may is {', '.join(PLACES)}")
+    if change.chapter >= calendar.chapters:
+        raise BadInput(
+            f"training.changes: given chapter {change.chapter}; the run's are 0 to {calendar.chapters - 1}, and a "
+            "change is for one that is not in work yet"
+        )
+    if change.shift and len(dataset.shape) == 1:
+        raise BadInput(f"training.changes: given shift {change.shift}, but {dataset.name} holds vectors, not images")
+    if change.negatives is None:
+        return
+    before, negatives = negatives_of(config.network.negatives), negatives_of(change.negatives)
+    reads = {_reads(kind, config.network.classifier) for kind in (before, negatives)}
+    if before is None or not reads <= {_reads(before, config.network.classifier), "nothing"}:
+        raise BadInput(
+            f"training.changes: given negatives {change.negatives}, in a run that began with "
+            f"{config.network.negatives}: its steps do not bring what these would read; begin with "
+            "those that read most (sampled, adaptive)"
+        )
 
 
 def _reads(negatives: Kind | None, classifier: str) -> str:

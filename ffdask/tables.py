@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, Wra
 from pydantic.dataclasses import dataclass as checked
 from pydantic_core import PydanticCustomError
 
+from ffdask.changes import Change
 from ffdask.errors import BadInput, nearest
 from ffdask.kernels import BACKENDS, Backend
 from ffdask.negatives import NEGATIVES
@@ -157,6 +158,14 @@ class TrainingTable:
         float,
         Field(gt=0, le=100, allow_inf_nan=False, description="times the epochs and the widths (to a multiple of 8)"),
     ] = 1.0
+    changes: Annotated[
+        tuple[Change, ...],
+        Field(
+            strict=False,
+            max_length=10_000,
+            description="what is different from a chapter on: chapter, learning_rate, ...",
+        ),
+    ] = ()
 
 
 @checked(frozen=True, kw_only=True, config=STRICT)

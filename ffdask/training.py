@@ -270,7 +270,7 @@ class Training:
         if future.status in ("error", "cancelled"):
             raise self._failure(step, future)
         result = self.graph.record(step, future)
-        divergence.check(step, result, self.graph.job.optimizer.learning_rate)
+        divergence.check(step, result, self.graph.job.at(step.round).optimizer.learning_rate)
         self.records[step.name] = result | {"session": self.session}
         self._unfinished[step.round] -= 1
         if not self._unfinished[step.round]:

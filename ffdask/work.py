@@ -48,7 +48,7 @@ def perform(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outc
         learned from, ``loss``, ``error`` and, for a layer, ``goodness_positive`` and ``goodness_negative`` (in
         units of the width).
     """
-    return _KINDS[step.kind](job, step, inputs, data)
+    return _KINDS[step.kind](job.at(step.round), step, inputs, data)
 
 
 def _negatives(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outcome:
