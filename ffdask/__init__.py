@@ -1,7 +1,7 @@
 """ffdask: Forward-Forward training as a dynamic Dask task graph.
 
-`fit` trains; `from_arrays` makes a data set of what a program holds; `open_run` opens what a run left; the command
-lines are ``python -m ffdask.train``, ``ffdask.evaluate`` and ``ffdask.predict``. Papers, by the short
+`fit` begins a run; `from_arrays` makes a data set of what a program holds; `open_run` opens what a run left; the
+command lines are ``python -m ffdask.train``, ``ffdask.evaluate`` and ``ffdask.predict``. Papers, by the short
 names that docstrings use:
 
 [FF] G. Hinton, *The Forward-Forward Algorithm: Some Preliminary Investigations*, arXiv 2212.13345 (2022).

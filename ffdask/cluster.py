@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import dask
 from distributed import Client, SpecCluster, Worker, performance_report
 from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.security import Security
 
 from ffdask import blocks, machine
-from ffdask.embedded import SETTINGS, embedded_cluster, machine_memory, resource_name, silence
+from ffdask.embedded import configured, embedded_cluster, machine_memory, resource_name, silenced
 from ffdask.errors import BadInput, Lost, RunFailed, told
+from ffdask.kept import is_kept
 from ffdask.lost import Watch
 from ffdask.slots import Slot, addresses_of, is_there, workers_of
 from ffdask.tables import ClusterTable
@@ -241,7 +241,7 @@ def open_cluster(table: ClusterTable, run: str, say: Say, client: Client | None 
     say : callable
         Takes a line for the user.
     client : distributed.Client, optional
-        A client to use as it is, in place of what `table` names.
+        A client to use as it is, in place of what `table` names; of a cluster that the process keeps, or of anybody's.
 
     Raises
     ------
@@ -250,9 +250,9 @@ def open_cluster(table: ClusterTable, run: str, say: Say, client: Client | None 
         version of it (or, with `strict_bits`, other bits).
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(dask.config.set(SETTINGS))
-        stack.enter_context(silence())
-        embedded = client is None and table.scheduler is None
+        stack.enter_context(configured())
+        stack.enter_context(silenced())
+        embedded = is_kept(client) if client is not None else table.scheduler is None
         if client is None:
             made = _started(stack, table) if embedded else _connect(table)
             # Not the default: a user's own Dask computations must not come here, while the run lasts or after it.

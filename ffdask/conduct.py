@@ -9,15 +9,17 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ffdask import checkpoints, datasets, machine
+from ffdask.changes import Change
 from ffdask.checkpoints import Checkpoint
 from ffdask.cluster import open_cluster
 from ffdask.config import Config
+from ffdask.controls import Controls
 from ffdask.datasets import Dataset
 from ffdask.embedded import default_units, own_memory_limit
 from ffdask.ending import Ended, leave
@@ -25,6 +27,7 @@ from ffdask.errors import BadInput
 from ffdask.federation import expected, federate, roughly, shards_of
 from ffdask.graph import Graph
 from ffdask.interrupts import Interrupts, heeded
+from ffdask.job import Job
 from ffdask.kernels import without_bfloat16
 from ffdask.lost import telling_of_the_scheduler
 from ffdask.network import Network
@@ -43,7 +46,7 @@ from ffdask.plan import (
 )
 from ffdask.precision import settle
 from ffdask.recovery import see_through
-from ffdask.resolved import resolve
+from ffdask.resolved import check_change, resolve
 from ffdask.resume import go_on, how_to_go_on
 from ffdask.shards import Federation
 from ffdask.slots import Placement, Slot
@@ -73,12 +76,15 @@ class Finished:
         The trained network.
     history : xarray.Dataset
         By chapter and layer.
+    recorded : dict
+        Its configuration with nothing left open, as its store has it.
     """
 
     path: Path
     summary: dict[str, Any]
     network: Network
     history: xr.Dataset
+    recorded: dict[str, Any]
 
 
 def _nobody(line: str) -> None:
@@ -92,6 +98,7 @@ def conduct(
     say: Say = _nobody,
     watchers: Sequence[Watcher] = (),
     resume: str | Path | None = None,
+    controls: Controls | None = None,
 ) -> Finished:
     """Train a network by Forward-Forward on a Dask cluster; leave a run folder.
 
@@ -109,6 +116,8 @@ def conduct(
     resume : path, optional
         The folder of a run that was stopped, to go on with from its last checkpoint, to the same bits; `config` is then
         what `stopped_run` returned.
+    controls : Controls, optional
+        By which another thread pauses, changes or stops the run.
 
     Returns
     -------
@@ -130,9 +139,9 @@ def conduct(
     # A schedule of one's own is looked at before anything is fetched or started.
     check_schedule(resolve(config, known, default_units(config.cluster), roughly(config, known)))
     dataset = datasets.obtain(config.data.dataset, say)
-    run = uuid.uuid4().hex[:8]
+    run, controls = uuid.uuid4().hex[:8], controls or Controls()
     with contextlib.ExitStack() as stack:
-        interrupts = stack.enter_context(heeded())
+        interrupts = stack.enter_context(heeded(controls.interrupts))
         # Held here too: the test set is evaluated in this process, in blocks on threads of our own.
         stack.enter_context(machine.one_thread())
         stack.enter_context(telling_of_the_scheduler())
@@ -150,6 +159,7 @@ def conduct(
         placement = settle_down(resolved, cluster, slots, _nobody if resolved.federation else say)
         record = record_of(resolved, cluster, device)
         folder, checkpoint = _begun(config, record, resume, say)
+        controls.path = folder.path
         every, attempts = checkpoint_rounds(resolved), itertools.count()
         stack.enter_context(_noted(how_to_go_on(folder.path, every > 0)))
         if federation is None:
@@ -157,16 +167,30 @@ def conduct(
             stack.enter_context(cluster.sharing(run, config.cluster, say))
         told = Watchers(watchers, say)
         writer = checkpoints.Writer(config.run.checkpoints or folder.checkpoints, say)
-        before = checkpoint.records.values() if checkpoint else ()
+        before = list(checkpoint.records.values()) if checkpoint else []
         session = 1 + max((record["session"] for record in before), default=-1)
 
         # Worked out when a worker goes or comes, and then once.
         costs = cache(partial(costs_of_nodes, resolved))
 
+        changes = controls.changes = list(config.training.changes)
+
+        def job() -> Job:
+            return replace(resolved.job, changes=tuple(changes))
+
+        def changing(change: Change) -> Job:
+            check_change(change, config, resolved.dataset, resolved.plan.calendar)
+            # Written before it is made: who resumes the run makes it at the same chapter.
+            folder.write_changes([*changes, change])
+            changes.append(change)
+            say(f"from chapter {change.chapter} on: {change}")
+            return job()
+
         def begin(placement: Placement, checkpoint: Checkpoint | None) -> Training:
+            # Of each beginning its own keys: what an earlier one has left in work is none of its business.
+            keys, now = f"{run}.{next(attempts)}", replace(resolved, job=job())
             return Training(
-                # Of each beginning its own keys: what an earlier one has left in work is none of its business.
-                Graph(cluster.client, f"{run}.{next(attempts)}", resolved, placement, cut_rounds(resolved)),
+                Graph(cluster.client, keys, now, placement, cut_rounds(resolved)),
                 schedule_of(resolved)(resolved.plan),
                 default_look_ahead(resolved.plan),
                 told.record,
@@ -179,16 +203,21 @@ def conduct(
                 lambda: writer.oldest,
                 partial(_stopping, interrupts, say, []),
                 partial(misplaced, resolved, costs, cluster, placement, say),
+                controls,
+                changing,
             )
 
         try:
             told.begin(resolved, cluster.dashboard)
+            for done in before:
+                told.record(done)
             with cluster.report(config.run.report):
                 network, training = see_through(
                     begin, placement, partial(place_anew, resolved, costs, cluster, say), checkpoint, interrupts, say
                 )
         finally:
             writer.close()
+            controls.close()
             told.end()
         ended = Ended(network, list(training.records.values()), resolved, cluster, device, begun)
         with interrupts.gently():
@@ -198,7 +227,7 @@ def conduct(
         if path == folder.path:
             with contextlib.suppress(Exception):
                 training.graph.sweep_all()
-        return Finished(path, figures, network, ended.history)
+        return Finished(path, figures, network, ended.history, dict(record))
 
 
 def dry_run(config: Config) -> str:

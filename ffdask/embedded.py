@@ -9,11 +9,13 @@ import socket
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 
+import dask
 from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
 from distributed import Nanny, Scheduler, SpecCluster, Worker
 from distributed.system import MEMORY_LIMIT
 
+from ffdask.counted import Counted
 from ffdask.tables import ClusterTable
 
 SETTINGS = {
@@ -129,8 +131,7 @@ def _dashboard_port() -> int:
 
 
 @contextlib.contextmanager
-def silence() -> Iterator[None]:
-    """Keep Dask's log lines off the terminal: what matters reaches the user as a message of ours."""
+def _silence() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in LOGGERS]
     before = [logger.level for logger in loggers]
     for logger in loggers:
@@ -140,3 +141,10 @@ def silence() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)
+
+
+silenced = Counted(_silence)
+"""Keeps Dask's log lines off the terminal: what matters reaches the user as a message of ours."""
+
+configured = Counted(lambda: dask.config.set(SETTINGS))
+"""Dask as ffdask has it."""

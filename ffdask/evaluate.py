@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
-from typing import Any
 
 from ffdask import cli, datasets, machine
-from ffdask.datasets import Dataset
 from ffdask.errors import BadInput
 from ffdask.store import open_network, recorded_digest
-from ffdask.summary import test
+from ffdask.summary import own_dataset, test
 
 
 def main() -> None:
@@ -21,7 +18,7 @@ def main() -> None:
     arguments = parser.parse_args()
     network, recorded = open_network(arguments.run)
     classifier = cli.classifier(arguments, network, recorded)
-    dataset = _own(recorded) if arguments.dataset is None else datasets.obtain(arguments.dataset, print)
+    dataset = own_dataset(recorded) if arguments.dataset is None else datasets.obtain(arguments.dataset, print)
     if dataset.classes != network.classes:
         raise BadInput(
             f"--dataset: given {dataset.name} of {dataset.classes} classes; the run learned {network.classes}"
@@ -40,13 +37,6 @@ def main() -> None:
     for name in network.classifiers():
         print(f"test_accuracy_{name} {figures[f'test_accuracy_{name}']:.4f}")
     print(f"weights_sha256 {digest} {agrees}")
-
-
-def _own(recorded: dict[str, Any]) -> Dataset:
-    """Return the data set that a run learned from, wherever this machine has it."""
-    dataset = Dataset(**recorded["dataset"])
-    path = datasets.locate(dataset)
-    return replace(dataset, path=path) if path is not None else datasets.obtain(dataset.name, print)
 
 
 if __name__ == "__main__":

@@ -74,6 +74,37 @@ def read_images(file: str, shape: tuple[int, ...], dtype: str = "uint8") -> NDAr
     return floats
 
 
+def as_images(images: Any, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    """Return an array of images (n, *shape) or (n, inputs), such as a network that learned from them takes.
+
+    Parameters
+    ----------
+    images : array
+        Integers 0 to 255, or for a network that learned from floats any finite numbers; one image alone is taken too.
+    shape, dtype
+        As for `read_images`.
+
+    Raises
+    ------
+    BadInput
+        If they are of another shape or type.
+    """
+    array, inputs = np.asarray(images), math.prod(shape)
+    array = array[None] if array.shape in (shape, (inputs,)) else array
+    if array.ndim < 2 or array.shape[1:] not in (shape, (inputs,)):
+        sizes = " x ".join(map(str, shape))
+        raise BadInput(f"images: given an array of shape {np.shape(images)}; the run learned from n of {sizes}")
+    if dtype == "float32":
+        if not np.issubdtype(array.dtype, np.number) or not np.isfinite(array).all():
+            raise BadInput("images: given values that are no finite numbers; the run learned from floats")
+        return array.astype(np.float32)
+    if array.dtype != np.uint8 and (
+        not np.issubdtype(array.dtype, np.integer) or (array.size and (array.min() < 0 or array.max() > 255))
+    ):
+        raise BadInput(f"images: given {array.dtype}; the run learned from integers 0 to 255: give such")
+    return array.astype(np.uint8)
+
+
 def _read(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     if path.is_dir():
         opened: Any = zarr.open(str(path), mode="r")

@@ -57,12 +57,15 @@ class Interrupts:
 
 
 @contextmanager
-def heeded() -> Iterator[Interrupts]:
-    """Take Ctrl-C and SIGTERM as requests to stop, in the main thread.
+def heeded(interrupts: Interrupts | None = None) -> Iterator[Interrupts]:
+    """Take Ctrl-C and SIGTERM as requests to stop, in the main thread; in another, only what is asked of `interrupts`.
 
     Who ignores one goes on ignoring it, and a handler of the caller's own for SIGTERM stays.
     """
-    interrupts = Interrupts()
+    interrupts = interrupts or Interrupts()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupts
+        return
 
     def handle(number: int, frame: FrameType | None) -> None:
         interrupts.heard()
@@ -73,11 +76,10 @@ def heeded() -> Iterator[Interrupts]:
             told(what)
 
     told, sys.unraisablehook = sys.unraisablehook, unraisable
-    # Only the main thread may set a handler.
-    main, before = threading.current_thread() is threading.main_thread(), dict[signal.Signals, Any]()
-    if main and callable(signal.getsignal(signal.SIGINT)):
+    before = dict[signal.Signals, Any]()
+    if callable(signal.getsignal(signal.SIGINT)):
         before[signal.SIGINT] = signal.signal(signal.SIGINT, handle)
-    if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         before[signal.SIGTERM] = signal.signal(signal.SIGTERM, handle)
     try:
         yield interrupts

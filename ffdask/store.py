@@ -13,13 +13,14 @@ import os
 import shutil
 import uuid
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import zarr
 
+from ffdask.changes import Change
 from ffdask.datasets import Dataset
 from ffdask.errors import BadInput
 from ffdask.head import HeadState, layers_read
@@ -59,6 +60,15 @@ class RunFolder:
         """Write what is computed, as given (`tables`) and with nothing left open (`resolved`)."""
         attributes = {"format": FORMAT, "configuration": dict(tables), "resolved": dict(resolved)}
         zarr.create_group(str(self.zarr), attributes=attributes)
+
+    def write_changes(self, changes: Sequence[Change]) -> None:
+        """Write the changes that were made to the configuration while the run went; raises OSError if it cannot."""
+        draft = self.path / "changes.json.tmp"
+        with draft.open("w") as file:
+            json.dump([change.table() for change in changes], file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self.path / "changes.json")
 
     def write_network(self, network: Network) -> None:
         """Write every layer's weights, biases, moments and running mean, and the head's."""
@@ -224,7 +234,7 @@ def open_network(path: str | Path) -> tuple[Network, dict[str, Any]]:
     except BadInput:
         raise
     except Exception as error:
-        raise BadInput(f"run folder: given {path}, which cannot be read: {type(error).__name__}: {error}") from None
+        raise _unreadable(path, error) from None
     _check_fit(path, states, head, classes, overlay)
     return Network(states, head, classes, overlay), resolved
 
@@ -299,13 +309,69 @@ def open_unfinished(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise BadInput(f"--resume: given {path}, which has no run.zarr; give the folder of a run that was stopped")
     try:
         root: Any = zarr.open_group(str(store), mode="r", zarr_format=3)
-        tables, resolved = dict(root.attrs["configuration"]), _resolved(root)
+        tables, resolved = _tables(root, Path(path)), _resolved(root)
         ended = (Path(path) / "summary.json").exists()
     except Exception as error:
         raise BadInput(f"--resume: given {path}, which cannot be read: {type(error).__name__}: {error}") from None
     if ended:
         raise BadInput(f"--resume: given {path}, whose run has ended; start another one, or evaluate this one")
     return tables, resolved
+
+
+def configuration_of(path: str | Path) -> dict[str, Any]:
+    """Return a run's configuration as given, ``table.key`` -> value, with what was changed while it went.
+
+    Raises
+    ------
+    BadInput
+        If the folder is no run's, or cannot be read.
+    """
+    try:
+        root: Any = zarr.open_group(str(Path(path) / "run.zarr"), mode="r", zarr_format=3)
+        tables = _tables(root, Path(path))
+        return {f"{table}.{key}": value for table, part in tables.items() for key, value in part.items()}
+    except Exception as error:
+        raise _unreadable(path, error) from None
+
+
+def read_history(path: str | Path) -> xr.Dataset:
+    """Return a finished run's history, in memory; raises BadInput if there is none that can be read."""
+    import xarray as xr
+
+    try:
+        with xr.open_zarr(Path(path) / "run.zarr", group="history", consolidated=False) as opened:
+            return opened.load()
+    except Exception as error:
+        raise _unreadable(path, error) from None
+
+
+def read_records(path: str | Path) -> list[dict[str, Any]]:
+    """Return the records of a finished run's steps; raises BadInput if there are none that can be read."""
+    try:
+        with (Path(path) / "records.jsonl").open() as file:
+            return [json.loads(line) for line in file]
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+
+
+def read_summary(path: str | Path) -> dict[str, Any]:
+    """Return the figures of a finished run; raises BadInput if there are none that can be read."""
+    try:
+        return dict(json.loads((Path(path) / "summary.json").read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: str | Path, error: Exception) -> BadInput:
+    return BadInput(f"run folder: given {path}, which cannot be read: {type(error).__name__}: {error}")
+
+
+def _tables(root: Any, path: Path) -> dict[str, Any]:
+    """Return a run's configuration as given, with what was changed while it went."""
+    tables, file = dict(root.attrs["configuration"]), path / "changes.json"
+    if file.exists():
+        tables["training"] = tables.get("training", {}) | {"changes": json.loads(file.read_text())}
+    return tables
 
 
 def recorded_digest(path: str | Path) -> str | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from ffdask import datasets, machine, timeline
@@ -58,8 +58,7 @@ def _shards(federation: Federation | None) -> dict[str, Any]:
 
 def test(network: Network, classifier: str, dataset: Dataset, threads: int) -> dict[str, Any]:
     """Return the test set's figures: of the chosen classifier, and of every one that the network has."""
-    images, labels = datasets.load(dataset.path, "test")
-    return {**_figures(network, classifier, "test", images, labels, threads), "classifier": classifier}
+    return test_rows(network, classifier, *datasets.load(dataset.path, "test"), threads)
 
 
 def validate(network: Network, classifier: str, resolved: Resolved, threads: int) -> dict[str, Any]:
@@ -69,6 +68,24 @@ def validate(network: Network, classifier: str, resolved: Resolved, threads: int
         return {}
     images, labels = datasets.load(resolved.dataset.path, "train")
     return _figures(network, classifier, "validation", images[rows], labels[rows], threads)
+
+
+def test_rows(network: Network, classifier: str, images: Images, labels: Labels, threads: int) -> dict[str, Any]:
+    """Return the same figures as `test`, of other rows."""
+    return {**_figures(network, classifier, "test", images, labels, threads), "classifier": classifier}
+
+
+def own_dataset(recorded: Mapping[str, Any]) -> Dataset:
+    """Return the data set that a run learned from, wherever this machine has it; fetch it if it is a known one.
+
+    Raises
+    ------
+    BadInput
+        If it cannot be had.
+    """
+    dataset = Dataset(**recorded["dataset"])
+    path = datasets.locate(dataset)
+    return replace(dataset, path=path) if path is not None else datasets.obtain(dataset.name, print)
 
 
 def _figures(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ffdask.colours import look
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Record = dict[str, Any]
 
@@ -76,7 +79,12 @@ def tracks(spans: Sequence[tuple[float, float]]) -> list[tuple[int, int]]:
 
 
 def draw(records: Sequence[Record], path: Path, title: str) -> None:
-    """Draw the timeline: one row a node, one bar a step, coloured by layer; write it to `path` (png, svg or pdf).
+    """Write the timeline to `path` (png, svg or pdf)."""
+    figure(records, title).savefig(path, dpi=120)
+
+
+def figure(records: Sequence[Record], title: str) -> Figure:
+    """Draw the timeline: one row a node, one bar a step, coloured by layer.
 
     Steps of a node that ran at the same time lie one below the other.
     """
@@ -86,9 +94,9 @@ def draw(records: Sequence[Record], path: Path, title: str) -> None:
     from matplotlib.patches import Patch
 
     nodes = sorted({record["node"] for record in records})
-    figure = Figure(figsize=(12, 1.4 + 0.6 * len(nodes)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    drawn = Figure(figsize=(12, 1.4 + 0.6 * len(nodes)), layout="constrained")
+    FigureCanvasAgg(drawn)
+    axes = drawn.add_subplot()
     origin = min((record["start"] for record in records), default=0.0)
     shown: dict[str, str] = {}
     for node in nodes:
@@ -107,5 +115,5 @@ def draw(records: Sequence[Record], path: Path, title: str) -> None:
     axes.set_xlabel("seconds")
     axes.set_title(title, loc="left", fontsize=10)
     handles = [Patch(color=shown[name], label=name) for name in sorted(shown)]
-    figure.legend(handles=handles, loc="outside right upper", fontsize=8)
-    figure.savefig(path, dpi=120)
+    drawn.legend(handles=handles, loc="outside right upper", fontsize=8)
+    return drawn

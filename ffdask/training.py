@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,9 +12,12 @@ from distributed import Future, KilledWorker, as_completed
 
 from ffdask import divergence
 from ffdask.blocks import plain
+from ffdask.changes import Change
 from ffdask.checkpoints import Checkpoint
+from ffdask.controls import Controls
 from ffdask.errors import Lost, RunFailed, StepFailed
 from ffdask.graph import Graph, NotKept, Placed
+from ffdask.job import Job
 from ffdask.network import Network
 from ffdask.parked import Parked
 from ffdask.records import Record, Records
@@ -81,6 +84,10 @@ class Training:
         KeyboardInterrupt if the run is to end at once.
     misplaced : callable
         Called behind each checkpoint; returns whether nodes would be placed otherwise now, because workers have joined.
+    controls : Controls
+        By which the run is paused and changed.
+    changing : callable or None
+        Called with a change that was asked for: checks and records it, and returns the job with it.
     """
 
     graph: Graph
@@ -96,6 +103,8 @@ class Training:
     oldest: Callable[[], int] = lambda: -1
     stopping: Callable[[], bool] = lambda: False
     misplaced: Callable[[], bool] = lambda: False
+    controls: Controls = field(default_factory=Controls)
+    changing: Callable[[Change], Job] | None = None
     records: Records = field(default_factory=Records)
     _parked: Parked = field(default_factory=Parked)
     _unfinished: dict[int, int] = field(default_factory=dict)
@@ -142,7 +151,12 @@ class Training:
         self.graph.listener.begin()
         try:
             self._pump(finished)
-            while self._flying:
+            while self._flying or self._pausing():
+                if not self._flying:
+                    time.sleep(0.05)
+                    self._look()
+                    self._pump(finished)
+                    continue
                 future = self._next(finished)
                 step = self._flying.pop(future)
                 self._finish(step, future)
@@ -180,6 +194,30 @@ class Training:
         # Asked each time: a second request is to be honoured, wherever it was raised first.
         if self.stopping():
             self._stopping = True
+        self.controls.answer(self)
+
+    def _pausing(self) -> bool:
+        return self.controls.paused and not self._stopping and not self._exhausted
+
+    def change(self, values: Mapping[str, Any]) -> int:
+        """Change something from the first chapter on that is not in work; return its number.
+
+        Raises
+        ------
+        BadInput
+            If it cannot change so, or every chapter is in work.
+        OSError
+            If it cannot be written down.
+        """
+        assert self.changing is not None
+        job = self.graph.job
+        first = job.calendar.chapter_of(self._round) + 1 if self._round >= 0 else 0
+        # What is asked for last is what holds in the end, also where a lost worker has set the run back since.
+        chapter = max([first, *(change.chapter for change in job.changes)])
+        if self._exhausted:
+            chapter = job.calendar.chapters
+        self.graph.job = self.changing(Change(chapter=chapter, **values))
+        return chapter
 
     def _at_work(self, worker: str) -> tuple[str, ...]:
         """Return the steps that a worker may have been doing: the first of those that had all their inputs."""
@@ -253,6 +291,8 @@ class Training:
                 if self._stopping and drawn.round > self._round:
                     # All of the rounds that were begun is drawn: this is where the run can go on.
                     self._cut_behind(self._round)
+                    break
+                if self._pausing():
                     break
                 if drawn.round >= min(self._unfinished, default=drawn.round) + self.look_ahead:
                     break
@@ -336,6 +376,21 @@ class Training:
         failure.step = step.name
         return failure
 
+    def snapshot(self) -> Network:
+        """Return the network at the newest checkpoint, all layers after the same round; before it, as it began."""
+        job, plan = self.graph.job, self.graph.plan
+        found: dict[int, tuple[int, Any]] = {}
+        for need, value in (self.newest.pieces if self.newest else {}).items():
+            if need.piece == "state":
+                record = self.records[need.step]
+                found[record["layer"]] = max(
+                    found.get(record["layer"], (-1, None)), (record["round"], value), key=_first
+                )
+        layers = range(1, plan.layers + 1)
+        states = tuple(found[layer][1] if layer in found else job.initial_layer(layer) for layer in layers)
+        head = (found[0][1] if 0 in found else job.initial_head()) if plan.trains_head else None
+        return Network(states, head, job.classes, job.overlay)
+
     def _network(self) -> Network:
         newest, plan = self.graph.ledger.newest, self.graph.plan
         layers = [*range(1, plan.layers + 1), *([0] if plan.trains_head else [])]
@@ -346,6 +401,10 @@ class Training:
         states = [plain(outcome["state"]) for outcome in outcomes]
         head = states[plan.layers] if plan.trains_head else None
         return Network(tuple(states[: plan.layers]), head, self.graph.job.classes, self.graph.job.overlay)
+
+
+def _first(pair: tuple[int, Any]) -> int:
+    return pair[0]
 
 
 def _named(layers: Sequence[int]) -> str:

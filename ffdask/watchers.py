@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -22,6 +23,40 @@ class Watcher(Protocol):
 
     def end(self) -> None:
         """Hear that no step follows, whether the run succeeded or not."""
+
+
+class Tally:
+    """Counts a run's trained states, one a layer and round, as they come.
+
+    Attributes
+    ----------
+    done, total : int
+    chapter, chapters : int
+        Which was trained last, from 1, by the head (the last layer where there is none), and how many there are.
+    error : float
+        Its training error, 0 to 1; NaN before the first.
+    """
+
+    def __init__(self) -> None:
+        self.done, self.total, self.chapter, self.chapters, self.error = 0, 0, 0, 0, math.nan
+
+    def begin(self, resolved: Resolved, dashboard: str) -> None:
+        """Hear how many there will be."""
+        plan = resolved.plan
+        self.total = plan.rounds * (plan.layers + plan.trains_head)
+        self.calendar, self.chapters = plan.calendar, plan.calendar.chapters
+        self.shown = 0 if plan.trains_head else plan.layers
+
+    def record(self, record: Record) -> None:
+        """Count one."""
+        if record["kind"] not in ("train", "head") or record["again"] or not record["last"]:
+            return
+        self.done += 1
+        if record["layer"] == self.shown:
+            self.chapter, self.error = self.calendar.chapter_of(record["round"]) + 1, record["error"]
+
+    def end(self) -> None:
+        """Hear that there are no more."""
 
 
 class Watchers:

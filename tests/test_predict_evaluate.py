@@ -16,6 +16,7 @@ from PIL import Image
 import ffdask
 from ffdask import datasets
 from ffdask.kernels import named
+from ffdask.store import open_network
 
 
 @pytest.fixture
@@ -284,7 +285,7 @@ def plain_own_heads(network, images):
 
 
 def test_a_run_with_own_heads_comes_back_and_answers(command, own_heads, tiny, test_set):
-    network, recorded = ffdask.open_run(own_heads.path)
+    network, recorded = open_network(own_heads.path)
     assert network.sha256() == own_heads.summary["weights_sha256"] == own_heads.network.sha256()
     assert (recorded["objective"], recorded["negatives"], recorded["classifier"]) == ("classifier", "none", "all-heads")
     expected = plain_own_heads(network, test_set[0])

@@ -129,7 +129,7 @@ def test_a_run_records_names_and_digests_and_opens_without_the_file(train, local
     (elsewhere / "own_module_of_tests.py").write_text("raise SystemExit('imported')")
     done = command("ffdask.evaluate", str(run.path), cwd=elsewhere)
     assert done.returncode == 0, done.stderr
-    network, _ = ffdask.open_run(run.path)
+    network = ffdask.open_run(run.path).network
     assert network.sha256() == run.summary["weights_sha256"]
 
 
