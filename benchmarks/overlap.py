@@ -30,9 +30,8 @@ from distributed import Client, SpecCluster, Worker
 from distributed.diagnostics.plugin import WorkerPlugin
 from side_by_side import arguments, median, show, where
 
-import ffdask
 from ffdask import blocks, cluster, datasets
-from ffdask.conduct import place
+from ffdask.conduct import conduct, place
 from ffdask.config import Config, load
 from ffdask.embedded import embedded_cluster
 from ffdask.head import HeadState
@@ -175,7 +174,7 @@ def measured(config: Config, rates: Rates, folder: Path) -> dict[str, Any]:
     out = replace(config.run, out=str(folder / "run"))
     before, cluster.embedded_cluster = cluster.embedded_cluster, partial(emulating, rates)
     try:
-        return ffdask.fit(replace(config, run=out)).summary
+        return conduct(replace(config, run=out)).summary
     finally:
         cluster.embedded_cluster = before
 

@@ -114,4 +114,4 @@ def finished(tmp_path_factory, tiny):
     import ffdask
 
     out = tmp_path_factory.mktemp("finished") / "run"
-    return ffdask.fit(ffdask.load(None, SMALL | {"data.dataset": str(tiny), "run.out": str(out)}))
+    return ffdask.fit(ffdask.load(None, SMALL | {"data.dataset": str(tiny), "run.out": str(out)})).wait()

@@ -47,7 +47,7 @@ def test_a_real_run_submits_the_same_tasks(tiny, tmp_path, submitted, keys):
     forecast = foresee(config)
     assert submitted == [], "no cluster was asked"
     drawn = [task.key for task in tasks_of(forecast, forecast.steps)]
-    ffdask.fit(config)
+    ffdask.fit(config).wait()
     real = {key.rpartition("-")[0] for key in submitted}
     assert len(set(drawn)) == len(drawn)
     assert set(drawn) <= real
