@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked
 
-PLACES = {
+PLACES: dict[str, str | None] = {
     "learning_rate": "optimizer",
     "momentum": "optimizer",
     "weight_decay": "optimizer",
@@ -22,8 +22,9 @@ PLACES = {
     "threshold": "layer",
     "shift": "",
     "negatives": "",
+    "ends": None,
 }
-"""What may change -> the part of a job that has it; a key of the head says so."""
+"""What may change -> the part of a job that has it; the run's end is nowhere in a job."""
 
 
 @checked(frozen=True, kw_only=True, config={"extra": "forbid", "strict": True})
@@ -39,6 +40,7 @@ class Change:
     threshold: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
     shift: Annotated[int | None, Field(ge=0, le=16)] = None
     negatives: Literal["sampled", "random", "fixed", "adaptive"] | None = None
+    ends: Literal[True] | None = None
 
     def values(self) -> dict[str, Any]:
         """Return what changes, by name."""
@@ -57,6 +59,8 @@ def changed(job: Any, values: Mapping[str, Any]) -> Any:
     parts: dict[str, Any] = {}
     for name, value in values.items():
         part = PLACES[name]
+        if part is None:
+            continue
         if part:
             parts[part] = dataclasses.replace(
                 parts.get(part, getattr(job, part)), **{name.removeprefix("head_"): value}

@@ -187,6 +187,7 @@ def conduct(
             return job()
 
         def begin(placement: Placement, checkpoint: Checkpoint | None) -> Training:
+            tell, before[:] = before[:], []
             # Of each beginning its own keys: what an earlier one has left in work is none of its business.
             keys, now = f"{run}.{next(attempts)}", replace(resolved, job=job())
             return Training(
@@ -205,12 +206,11 @@ def conduct(
                 partial(misplaced, resolved, costs, cluster, placement, say),
                 controls,
                 changing,
+                tell,
             )
 
         try:
             told.begin(resolved, cluster.dashboard)
-            for done in before:
-                told.record(done)
             with cluster.report(config.run.report):
                 network, training = see_through(
                     begin, placement, partial(place_anew, resolved, costs, cluster, say), checkpoint, interrupts, say

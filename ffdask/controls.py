@@ -41,6 +41,8 @@ class Controls:
         self.path: Path | None = None
         self.changes: list[Change] = []
         self._asked: queue.SimpleQueue[tuple[Question, Future[Any]]] = queue.SimpleQueue()
+        self._training: Any = None
+        self._thread: int | None = None
         self._lock, self._closed = threading.Lock(), False
 
     def stop(self) -> None:
@@ -50,6 +52,10 @@ class Controls:
     def ask(self, question: Question) -> Future[Any]:
         """Have a question answered between two steps; return the answer's future."""
         answer: Future[Any] = Future()
+        if threading.get_ident() == self._thread:
+            # Asked by a callback, for which the training waits: it is between two steps.
+            self._answer(question, answer)
+            return answer
         with self._lock:
             if self._closed:
                 answer.set_exception(RunFailed("the run has ended"))
@@ -57,18 +63,24 @@ class Controls:
                 self._asked.put((question, answer))
         return answer
 
-    def answer(self, training: Any) -> None:
+    def serve(self, training: Any) -> None:
+        """Hear who answers from now on, in this thread."""
+        self._training, self._thread = training, threading.get_ident()
+
+    def answer(self) -> None:
         """Answer what was asked; what a question raises is its answer."""
         while not self._asked.empty():
-            question, answer = self._asked.get()
-            try:
-                answer.set_result(question(training))
-            except Exception as error:
-                answer.set_exception(error)
+            self._answer(*self._asked.get())
+
+    def _answer(self, question: Question, answer: Future[Any]) -> None:
+        try:
+            answer.set_result(question(self._training))
+        except Exception as error:
+            answer.set_exception(error)
 
     def close(self) -> None:
         """Tell whoever still waits for an answer that there will be none."""
         with self._lock:
-            self._closed = True
+            self._closed, self._thread = True, None
         while not self._asked.empty():
             self._asked.get()[1].set_exception(RunFailed("the run ended before it could answer"))

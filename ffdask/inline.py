@@ -42,6 +42,8 @@ def train_inline(
             except StopIteration:
                 break
             continue
+        if job.calendar.chapter_of(step.round) >= job.ends:
+            break
         checker.see(step)
         ledger.open(step.round, step.part or 0)
         inputs = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -78,6 +79,11 @@ class Job:
                 values |= change.values()
         made: Job = changed(self, values) if values else self
         return made
+
+    @property
+    def ends(self) -> float:
+        """Return the chapter before which the run ends by a change; infinite where none says so."""
+        return min((change.chapter for change in self.changes if change.ends), default=math.inf)
 
     @property
     def objective_of(self) -> Objective:

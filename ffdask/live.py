@@ -168,7 +168,8 @@ class _Calls:
         self.function(self.run, record)
 
     def end(self) -> None:
-        """Nothing to do."""
+        """Close what it has open."""
+        getattr(self.function, "end", bool)()
 
 
 def printed(line: str) -> None:

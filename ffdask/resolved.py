@@ -116,6 +116,8 @@ def check_change(change: Change, config: Config, dataset: Dataset, calendar: Cal
             f"training.changes: given chapter {change.chapter}; the run's are 0 to {calendar.chapters - 1}, and a "
             "change is for one that is not in work yet"
         )
+    if change.ends and not change.chapter:
+        raise BadInput("training.changes: given an end before chapter 0; the first chapter is always trained")
     if change.shift and len(dataset.shape) == 1:
         raise BadInput(f"training.changes: given shift {change.shift}, but {dataset.name} holds vectors, not images")
     if change.negatives is None:

@@ -27,6 +27,7 @@ from ffdask.keywords import config_of, keys_of
 from ffdask.live import Callback, Live, Say, printed
 from ffdask.network import Network
 from ffdask.resume import stopped_run
+from ffdask.schedules.steps import Plan
 from ffdask.shown import shown
 from ffdask.store import configuration_of, open_network, read_history, read_records, read_summary
 from ffdask.summary import own_dataset, test, test_rows
@@ -172,14 +173,19 @@ class Run:
         """By (chapter, layer), as far as it is; see `ffdask.history.history`."""
         if self._whole:
             return self._ended.result().history
-        live = self._training
-        plan = live.resolved.plan
-        return history(live.records.values(), plan.calendar, plan.layers)
+        return history(self._training.records.values(), self.plan.calendar, self.plan.layers)
 
     @property
     def configuration(self) -> Config:
         """What the run computes, with what was changed while it went: `fit` of it has the same bits."""
         return load(None, configuration_of(self.path)) if self._live is None else self._live.configuration
+
+    @property
+    def plan(self) -> Plan:
+        """Its layers, nodes and calendar (chapters, rounds), of a run that was begun here."""
+        if self._live is None:
+            raise RunFailed(f"the run in {self.path} was opened, not begun here: only its records say how it went")
+        return self._live.resolved.plan
 
     def wait(self, timeout: float | None = None) -> Run:
         """Wait until the run has ended; Ctrl-C meanwhile stops it, as `stop` does.
@@ -261,6 +267,26 @@ class Run:
         controls = self._controlled()
         chapter: int = controls.ask(lambda training: training.change(asked.values())).result()
         return chapter
+
+    def finish(self) -> int:
+        """End the run behind the chapters in work, as if there were no more: with a network, a summary, a history.
+
+        Returns
+        -------
+        int
+            How many chapters it has; recorded, as by `change`.
+
+        Raises
+        ------
+        RunFailed
+            If it has ended.
+        """
+        self._controlled()
+        try:
+            return self.change(ends=True)
+        except BadInput:
+            # All of them are in work.
+            return self.plan.calendar.chapters
 
     def _controlled(self) -> Any:
         if self._live is None or self._ended.done():

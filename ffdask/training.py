@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,6 +88,8 @@ class Training:
         By which the run is paused and changed.
     changing : callable or None
         Called with a change that was asked for: checks and records it, and returns the job with it.
+    before : iterable of Record
+        What `on_record` is told first: of an earlier session.
     """
 
     graph: Graph
@@ -105,6 +107,7 @@ class Training:
     misplaced: Callable[[], bool] = lambda: False
     controls: Controls = field(default_factory=Controls)
     changing: Callable[[Change], Job] | None = None
+    before: Iterable[Record] = ()
     records: Records = field(default_factory=Records)
     _parked: Parked = field(default_factory=Parked)
     _unfinished: dict[int, int] = field(default_factory=dict)
@@ -149,6 +152,9 @@ class Training:
         # Without results: what the client needs of a step is its record, which its worker has told.
         finished: Any = as_completed(loop=self.graph.client.loop)
         self.graph.listener.begin()
+        self.controls.serve(self)
+        for record in self.before:
+            self.on_record(record)
         try:
             self._pump(finished)
             while self._flying or self._pausing():
@@ -194,7 +200,7 @@ class Training:
         # Asked each time: a second request is to be honoured, wherever it was raised first.
         if self.stopping():
             self._stopping = True
-        self.controls.answer(self)
+        self.controls.answer()
 
     def _pausing(self) -> bool:
         return self.controls.paused and not self._stopping and not self._exhausted
@@ -288,6 +294,9 @@ class Training:
                 self._answer = None
             drawn = self._drawn
             if isinstance(drawn, Step):
+                if self.graph.job.calendar.chapter_of(drawn.round) >= self.graph.job.ends:
+                    self._exhausted = True
+                    break
                 if self._stopping and drawn.round > self._round:
                     # All of the rounds that were begun is drawn: this is where the run can go on.
                     self._cut_behind(self._round)

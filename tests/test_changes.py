@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 
 import pytest
@@ -46,7 +47,7 @@ def run_of(name, changes=()):
 
 
 def test_every_value_has_its_place():
-    assert set(VALUES) == set(PLACES) == {field.name for field in dataclasses.fields(Change)} - {"chapter"}
+    assert {*VALUES, "ends"} == set(PLACES) == {field.name for field in dataclasses.fields(Change)} - {"chapter"}
 
 
 @pytest.mark.parametrize("name", sorted(set(SCHEDULES) - {"federated"}))
@@ -63,6 +64,16 @@ def test_a_change_acts_from_its_chapter_on_and_not_before(name, value):
     before = [step for step, round_ in rounds.items() if chapter_of(round_) < 2]
     assert before
     assert [late[1][step] for step in before] == [plain[1][step] for step in before]
+
+
+@pytest.mark.parametrize("name", sorted(set(SCHEDULES) - {"federated"}))
+def test_an_end_is_that_of_a_run_with_fewer_chapters(name):
+    """All that was done by then has the bits of the whole run, and nothing else was done."""
+    short, whole = trained(run_of(name, [{"chapter": 2, "ends": True}])), trained(run_of(name))
+    chapter_of = run_of(name).plan.calendar.chapter_of
+    rounds = {step: int(re.search(r"-(?:chapter|visit)(\d+)", step)[1]) for step in whole[1]}
+    assert short[1] == {step: whole[1][step] for step, round_ in rounds.items() if chapter_of(round_) < 2}
+    assert short[0].sha256() != whole[0].sha256()
 
 
 def test_the_later_change_wins_and_the_earlier_stays_beside_it():
@@ -85,6 +96,7 @@ def test_a_graph_file_holds_changes(tmp_path):
     ("change", "said"),
     [
         ({"chapter": 1}, "nothing changes"),
+        ({"chapter": 0, "ends": True}, "always trained"),
         ({"chapter": 24, "shift": 0}, "0 to 23"),
         ({"chapter": 1, "negatives": "sampled"}, "do not bring"),
         ({"chapter": 1, "learning_rate": -1}, "greater than 0"),
@@ -93,7 +105,7 @@ def test_a_graph_file_holds_changes(tmp_path):
     ],
 )
 def test_a_change_that_cannot_be_is_refused(command, tiny, change, said):
-    text = ", ".join(f"{key} = {value!r}".replace("'", '"') for key, value in change.items())
+    text = ", ".join(f"{key} = {json.dumps(value)}" for key, value in change.items())
     flags = ["--dataset", tiny, "--chunk", 100, "--negatives", "random", "--set", f"training.changes=[{{{text}}}]"]
     result = command("train", "--dry-run", *flags)
     assert result.code == 2
