@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from ffdask import datasets
 from ffdask.errors import BadInput
 from ffdask.lanes import KEY, lanes
 from ffdask.resolved import Resolved
@@ -137,7 +138,9 @@ class Forecast:
     def memory(self, workers_in_process: int = 1) -> int:
         """Return the forecast peak bytes of the fullest worker process."""
         dataset, job = self.resolved.dataset, self.resolved.job
-        data = (dataset.train_rows + dataset.test_rows) * dataset.inputs * (4 if dataset.dtype == "float32" else 1)
+        row, most = dataset.inputs * (4 if dataset.dtype == "float32" else 1), datasets.most_in_memory()
+        # What memory is not to hold whole is read from the disk.
+        data = sum(rows * row for rows in (dataset.train_rows, dataset.test_rows) if rows * row <= most)
         kept = 4 * job.classes * dataset.train_rows * (2 if self.resolved.plan.trains_head else 0)
         peaks = self.activities()
         activities = sum(peaks) if workers_in_process > 1 else max(peaks)

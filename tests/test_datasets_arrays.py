@@ -79,7 +79,10 @@ def test_classes_are_counted_over_both_splits():
         ({"train_images": np.zeros((12, 5, 0))}, "train_images is empty"),
         ({"train_images": np.zeros((12, 5, 4), complex)}, "train_images has type complex128; integers and floats"),
         ({"train_images": np.full((12, 5, 4), 256)}, "train_images: the pixel in row 0 is 256; 0 to 255"),
-        ({"train_images": np.broadcast_to(np.uint8(0), (12, 2**20, 2**20))}, "at most 2147483648 are taken"),
+        (
+            {"train_images": np.broadcast_to(np.uint8(0), (12, 2**20, 2**20))},
+            "at most 1099511627776 are",
+        ),
     ],
 )
 def test_what_is_no_data_set_is_refused(changed, says):

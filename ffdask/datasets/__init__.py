@@ -10,6 +10,7 @@ from ffdask.datasets.catalogue import describe, locate, obtain
 from ffdask.datasets.dataset import KNOWN, Dataset, Known
 from ffdask.datasets.given import from_arrays
 from ffdask.datasets.npz import read_member
+from ffdask.datasets.on_disk import most_in_memory
 from ffdask.datasets.zarr_foreign import check_codecs
 from ffdask.datasets.zarr_store import forget, load
 from ffdask.datasets.zarr_write import write_store
@@ -25,6 +26,7 @@ __all__ = [
     "from_arrays",
     "load",
     "locate",
+    "most_in_memory",
     "obtain",
     "read_member",
     "write_store",

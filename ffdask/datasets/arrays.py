@@ -15,6 +15,7 @@ from ffdask.errors import BadInput
 
 CLASSES = 10
 MOST_CLASSES = 256
+MOST_ON_DISK = 2**40
 """Labels are kept as bytes."""
 
 # Fixed, because the digest of the whole is taken over the four digests in this order.
@@ -126,10 +127,12 @@ def _check_form(array: Any, where: str, *, images: bool) -> None:
         raise BadInput(f"{where} has shape {shape}; {what} have {'2 to 4' if images else 1} dimensions: reshape it")
     if 0 in shape:
         raise BadInput(f"{where} is empty (shape {shape}); at least one row is needed")
-    size = math.prod(int(size) for size in shape) * (stored_type(array.dtype).itemsize if images else 1)
-    if size > idx.MOST_BYTES:
+    row = math.prod(int(size) for size in shape[1:]) * (stored_type(array.dtype).itemsize if images else 1)
+    size, most = int(shape[0]) * row, MOST_ON_DISK if images else idx.MOST_BYTES
+    if size > most or row > idx.MOST_BYTES:
         raise BadInput(
-            f"{where} has shape {shape}, {size} bytes; at most {idx.MOST_BYTES} are taken: give a smaller data set"
+            f"{where} has shape {shape}, {size} bytes; at most {most} are taken, {idx.MOST_BYTES} a row: give a "
+            "smaller data set"
         )
 
 

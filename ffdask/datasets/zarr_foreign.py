@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from pathlib import Path
@@ -15,6 +14,7 @@ from ffdask.datasets import idx
 from ffdask.datasets.arrays import ORDER, Arrays, checked
 from ffdask.datasets.rows import Rows, len_of, read
 from ffdask.datasets.splits import held_out, names_in, whole
+from ffdask.datasets.zarr_store import check_size
 from ffdask.errors import BadInput
 
 CODECS = {
@@ -77,11 +77,7 @@ def _check_array(array: zarr.Array, where: str) -> None:
             f"{where} is packed ({', '.join(packed)} in its attributes); plain values are needed: open it with xarray "
             "and give ffdask.from_arrays its variables"
         )
-    # A chunk is decoded whole, so its declared size counts as much as the array's.
-    if math.prod(array.chunks) * array.dtype.itemsize > idx.MOST_BYTES:
-        raise BadInput(
-            f"{where} says chunks of {array.chunks}; at most {idx.MOST_BYTES} bytes are taken: give a smaller data set"
-        )
+    check_size(array, where, labels=array.ndim == 1)
 
 
 def _divided(raw: dict[str, Any], where: dict[str, str], path: Path) -> dict[str, Any]:

@@ -18,11 +18,16 @@ import numpy as np
 import zarr
 
 from ffdask.datasets import idx
-from ffdask.datasets.arrays import MOST_CLASSES, ORDER, digest, whole_digest
+from ffdask.datasets.arrays import MOST_CLASSES, MOST_ON_DISK, ORDER, digest, whole_digest
+from ffdask.datasets.cache import cache_folder
 from ffdask.datasets.dataset import Dataset
+from ffdask.datasets.on_disk import DiskRows, most_in_memory
 from ffdask.errors import BadInput
 
 FORMAT = 1
+
+MOST_PACKED = 1000
+"""Times that images of a large store may be smaller there than unpacked."""
 _AXES = {1: ("feature",), 2: ("row", "column"), 3: ("row", "column", "channel")}
 
 _load_lock = threading.Lock()
@@ -101,7 +106,8 @@ def load(path: str, split: Literal["train", "test"]) -> tuple[np.ndarray, np.nda
     Returns
     -------
     tuple of numpy.ndarray
-        Images uint8 or float32, labels uint8; read-only, since everybody in the process shares them.
+        Images uint8 or float32, labels uint8; read-only, since everybody in the process shares them. Images of more
+        bytes than `most_in_memory` are `DiskRows` instead, which have a shape, a dtype, and rows by slice or number.
     """
     if split not in ("train", "test"):
         raise BadInput(f"split is {split!r}; 'train' and 'test' are allowed")
@@ -121,26 +127,38 @@ def forget() -> None:
 @lru_cache(maxsize=8)
 def _load(path: str, split: str) -> tuple[np.ndarray, np.ndarray]:
     dataset, arrays = _open(path)
-    images, labels = (_whole(path, arrays[f"{split}_{part}"]) for part in ("images", "labels"))
+    images, labels = _images(path, arrays[f"{split}_images"]), _whole(path, arrays[f"{split}_labels"])
     if int(labels.max()) >= dataset.classes:
         raise BadInput(
             f"{path} holds the {split} label {int(labels.max())}; 0 to {dataset.classes - 1} are allowed: "
             "delete it, and obtain the data set again"
         )
-    if images.dtype.kind == "f" and not np.isfinite(images).all():
-        raise BadInput(f"{path} holds {split} images that are not finite numbers; obtain the data set again")
-    images.setflags(write=False)
     labels.setflags(write=False)
     return images, labels
 
 
-def _whole(path: str, array: zarr.Array) -> np.ndarray:
-    whole = np.empty(array.shape, dtype=array.dtype)
+def _images(path: str, array: zarr.Array) -> Any:
+    """Return images, in memory if that is to hold so many, else on the disk."""
+    if array.nbytes > most_in_memory():
+        return DiskRows(array.shape, array.dtype, _finite(path, array), cache_folder())
+    images = np.empty(array.shape, dtype=array.dtype)
     start = 0
-    for block in _blocks(path, array):
-        whole[start : start + len(block)] = block
+    for block in _finite(path, array):
+        images[start : start + len(block)] = block
         start += len(block)
-    return whole
+    images.setflags(write=False)
+    return images
+
+
+def _finite(path: str, array: zarr.Array) -> Iterator[np.ndarray]:
+    for block in _blocks(path, array):
+        if array.dtype.kind == "f" and not np.isfinite(block).all():
+            raise BadInput(f"{path}: {array.basename} holds what is not a finite number; obtain the data set again")
+        yield block
+
+
+def _whole(path: str, array: zarr.Array) -> np.ndarray:
+    return np.concatenate(list(_blocks(path, array)))
 
 
 def _blocks(path: str, array: zarr.Array) -> Iterator[np.ndarray]:
@@ -206,12 +224,25 @@ def _check_form(path: str, name: str, array: zarr.Array, remedy: str) -> None:
         raise BadInput(f"{path}: {name} has {array.ndim} dimensions; {needed} are needed: {remedy}")
     if array.size == 0:
         raise BadInput(f"{path}: {name} is empty (shape {array.shape}); {remedy}")
-    # A chunk is decoded whole, so its declared size counts as much as the array's.
-    if max(math.prod(array.shape), math.prod(array.chunks)) * array.dtype.itemsize > idx.MOST_BYTES:
-        raise BadInput(
-            f"{path}: {name} says shape {array.shape} in chunks of {array.chunks}; at most "
-            f"{idx.MOST_BYTES} bytes are taken: {remedy}"
-        )
+    check_size(array, f"{path}: {name}", labels=not images)
+
+
+def check_size(array: zarr.Array, where: str, labels: bool) -> None:
+    """Check what an array says of its size, before anything of that size is made.
+
+    Raises
+    ------
+    BadInput
+        If a chunk is too large, which is decoded whole, or labels are, which memory holds; or if images are larger than
+        any disk, or so much larger than what is stored of them that they cannot be images.
+    """
+    itemsize, most = array.dtype.itemsize, idx.MOST_BYTES
+    if max(math.prod(array.chunks), math.prod(array.shape) if labels else 0) * itemsize > most:
+        raise BadInput(f"{where} says shape {array.shape} in chunks of {array.chunks}; at most {most} bytes are taken")
+    if array.nbytes > MOST_ON_DISK:
+        raise BadInput(f"{where} says shape {array.shape}; at most {MOST_ON_DISK} bytes are taken")
+    if array.nbytes > most and array.nbytes_stored() < array.nbytes // MOST_PACKED:
+        raise BadInput(f"{where} says shape {array.shape}, of which only {array.nbytes_stored()} bytes are stored")
 
 
 def _attributes(path: str, given: dict[str, Any], remedy: str) -> dict[str, Any]:
