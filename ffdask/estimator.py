@@ -19,7 +19,7 @@ try:
     from sklearn.base import BaseEstimator, ClassifierMixin
     from sklearn.metrics import accuracy_score
     from sklearn.preprocessing import StandardScaler
-    from sklearn.utils import check_random_state
+    from sklearn.utils import assert_all_finite, check_random_state, column_or_1d
     from sklearn.utils.multiclass import check_classification_targets, unique_labels
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as error:
@@ -65,7 +65,7 @@ class ForwardForwardClassifier(ClassifierMixin, BaseEstimator):
 
     Vectors are standardised, by means and deviations that `fit` remembers, and get one constant value more, since a
     network sees only the direction of its input. Images are taken as they are: integers 0 to 255, or floats, best in
-    [0, 1]; in training they are shifted at random by a pixel. Labels have inputs of their own before a sample's.
+    [0, 1]. Labels have inputs of their own before a sample's.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class ForwardForwardClassifier(ClassifierMixin, BaseEstimator):
     random_state : int, numpy.random.RandomState or None
         Seed of every draw, ffdask's ``training.seed``; equal ones give equal bits. None draws one.
     keys : dict or None
-        More keys of a training graph, ``table.key`` -> value, such as ``{"layer.dropout": 0.2, "training.shift": 0}``.
+        More keys of a training graph, ``table.key`` -> value, such as ``{"layer.dropout": 0.2, "training.shift": 1}``.
         One of the tables ``cluster`` and ``run`` makes every `fit` a run.
     out : str or None
         Folder to keep the run in (`ffdask.open_run` opens it), which makes every `fit` a run. None keeps none.
@@ -175,7 +175,7 @@ class ForwardForwardClassifier(ClassifierMixin, BaseEstimator):
         samples, labels = self._samples(X, anew=True), self._labels(y)
         classes, rows, seed = unique_labels(labels), len(labels), self._drawn_seed()
         _check(samples, labels, classes)
-        config, here = self._config(samples, seed), self._in_place(rows)
+        config, here = self._config(rows, seed), self._in_place(rows)
         if here and kinds.is_lazy(samples):
             samples = samples.compute()
         scaler = StandardScaler()
@@ -223,8 +223,9 @@ class ForwardForwardClassifier(ClassifierMixin, BaseEstimator):
             "training.batch_size": min(self.batch_size or _batch(len(labels)), len(labels)),
             "optimizer.cooldown": 1.0,
             "data.validation": 0,
+            "schedule.chapters": None,
         }
-        config = self._config(samples, int(draws.generator(seed, "partial-fit", calls).integers(2**62)), once)
+        config = self._config(len(labels), int(draws.generator(seed, "partial-fit", calls).integers(2**62)), once)
         treatment = self.treatment_ if before is not None and samples.ndim > 2 else _treatment(samples, scaler)
         network = in_place(config, treatment(samples), _codes(labels, known), len(known), before)
         return self._now(network, config, treatment, known, seed, scaler, calls + 1)
@@ -293,8 +294,12 @@ class ForwardForwardClassifier(ClassifierMixin, BaseEstimator):
             raise BadInput(f"X holds samples of shape {given.shape[1:]}; those learned from had shape {self.shape_in_}")
         return given
 
-    def _labels(self, y: Any) -> NDArray[Any]:
-        labels: NDArray[Any] = validate_data(self, X="no_validation", y=y if y is None else np.asarray(kinds.bare(y)))
+    @staticmethod
+    def _labels(y: Any) -> NDArray[Any]:
+        if y is None:
+            raise BadInput("fit requires y to be passed, but the target y is None")
+        labels: NDArray[Any] = column_or_1d(np.asarray(kinds.bare(y)), warn=True)
+        assert_all_finite(labels, input_name="y")
         check_classification_targets(labels)
         return labels
 
@@ -303,17 +308,15 @@ class ForwardForwardClassifier(ClassifierMixin, BaseEstimator):
             return int(self.random_state)
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
-    def _config(self, samples: Any, seed: int, instead: Mapping[str, Any] | None = None) -> Config:
-        """Return the configuration that the parameters mean, for these samples."""
+    def _config(self, rows: int, seed: int, instead: Mapping[str, Any] | None = None) -> Config:
+        """Return the configuration that the parameters mean, for so many rows."""
         more = {} if self.keys is None else self.keys
         if not isinstance(more, Mapping):
             raise BadInput(f"keys: given {more!r}; must be a dict of table.key -> value")
         for name, key in (PARAMETERS | {"random_state": "training.seed", "X": "data.dataset"}).items():
             if key in more:
                 raise BadInput(f"keys: given {key!r}, which is what {name} is for; give it there")
-        usual: dict[str, Any] = {"data.overlay": "append", "training.batch_size": _batch(len(samples))}
-        if samples.ndim == 2:
-            usual["training.shift"] = 0
+        usual = {"data.overlay": "append", "training.shift": 0, "training.batch_size": _batch(rows)}
         given = {key: getattr(self, name) for name, key in PARAMETERS.items()} | dict(more)
         plain = {key: _plain(value) for key, value in given.items() if value is not None}
         return load(keys=usual | plain | {"training.seed": seed} | dict(instead or {}))
@@ -355,11 +358,11 @@ def _check(samples: Any, labels: NDArray[Any], classes: NDArray[Any]) -> None:
             "dask.array whose rows were never counted, call compute_chunk_sizes()"
         )
     if not 2 <= len(classes) <= MOST_CLASSES:
-        held = f"one class, {classes[0]!r}" if len(classes) == 1 else f"{len(classes)} classes"
+        held = f"one class, {_plain(classes[0])!r}" if len(classes) == 1 else f"{len(classes)} classes"
         raise BadInput(f"y holds {held}; 2 to {MOST_CLASSES} classes are allowed, since labels are kept as bytes")
     strange = np.setdiff1d(labels, classes)
     if len(strange):
-        raise BadInput(f"y holds {strange[0]!r}, which is none of the classes given: {classes}")
+        raise BadInput(f"y holds {_plain(strange[0])!r}, which is none of the classes given: {classes}")
 
 
 def _codes(labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.uint8]:

@@ -39,7 +39,8 @@ def is_lazy(given: Any) -> bool:
     """
     if not is_dask_collection(given):
         return False
-    if not hasattr(given, "map_blocks") or not hasattr(given, "rechunk"):
+    arrays = sys.modules.get("dask.array")
+    if arrays is None or not isinstance(given, arrays.Array):
         raise BadInput(
             f"given a {type(given).__module__}.{type(given).__name__}; of Dask's collections only arrays are taken: "
             "of a data frame, give to_dask_array(lengths=True)"
