@@ -35,6 +35,12 @@ class Answers:
     treatment: Treatment
     classes: NDArray[Any]
 
+    @classmethod
+    def of(cls, network: Network, classifier: str, treatment: Treatment, classes: NDArray[Any]) -> Answers:
+        """Return the answers of `network`, without what only its training needs: half of the size, or less."""
+        states = tuple(replace(state, moments=()) for state in network.states)
+        return cls(replace(network, states=states), classifier, treatment, classes)
+
     def labels(self, samples: NDArray[Any]) -> NDArray[Any]:
         """Return the label (n,) of each sample: that of the largest score, the first of equal ones."""
         return np.asarray(self.classes[self._scores(samples).argmax(axis=1)])

@@ -160,8 +160,8 @@ class ForwardForwardClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : (n, features), (n, height, width) or (n, height, width, channels)
-            NumPy, a data frame (vectors), xarray or dask.array; a dask.array of more than 1,000 rows is never whole in
-            memory outside a task.
+            NumPy, a data frame (vectors), xarray or dask.array; for a run, a dask.array goes chunk by chunk into a
+            store, from which the workers read.
         y : (n,)
             Labels of any kind, of 2 to 256 classes.
 
@@ -188,7 +188,8 @@ class ForwardForwardClassifier(ClassifierMixin, BaseEstimator):
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> ForwardForwardClassifier:
         """Train the layers further, from where they are: one pass over the rows, at the full learning rate.
 
-        Always in the calling thread. Means and deviations follow the rows seen so far; each call's draws are its own.
+        Always in the calling thread: `out`, and keys of the tables ``cluster`` and ``run``, are for `fit`. Means and
+        deviations follow the rows seen so far; each call's draws are its own.
 
         Parameters
         ----------
@@ -218,14 +219,16 @@ class ForwardForwardClassifier(ClassifierMixin, BaseEstimator):
         else:
             # A copy: a call that fails leaves nothing behind.
             seed, calls, scaler = self.seed_, self._calls, deepcopy(self._scaler)
+        rows, size = len(labels), self.batch_size
         once = {
             "training.epochs": 1,
-            "training.batch_size": min(self.batch_size or _batch(len(labels)), len(labels)),
+            # The last part of the data may be smaller than a minibatch.
+            "training.batch_size": min(size, rows) if isinstance(size, numbers.Integral) else size or _batch(rows),
             "optimizer.cooldown": 1.0,
             "data.validation": 0,
             "schedule.chapters": None,
         }
-        config = self._config(len(labels), int(draws.generator(seed, "partial-fit", calls).integers(2**62)), once)
+        config = self._config(rows, int(draws.generator(seed, "partial-fit", calls).integers(2**62)), once)
         treatment = self.treatment_ if before is not None and samples.ndim > 2 else _treatment(samples, scaler)
         network = in_place(config, treatment(samples), _codes(labels, known), len(known), before)
         return self._now(network, config, treatment, known, seed, scaler, calls + 1)
@@ -270,7 +273,7 @@ class ForwardForwardClassifier(ClassifierMixin, BaseEstimator):
     def _answered(self, X: Any, method: str) -> Any:
         check_is_fitted(self, "network_")
         samples = self._samples(X)
-        answers = Answers(self.network_, self.classifier_, self.treatment_, self.classes_)
+        answers = Answers.of(self.network_, self.classifier_, self.treatment_, self.classes_)
         lazy = kinds.is_lazy(samples)
         answer = kinds.answered(answers, method, samples) if lazy else getattr(answers, method)(samples)
         return kinds.labelled_as(X, answer, self.classes_) if kinds.is_labelled(X) else answer
@@ -318,8 +321,9 @@ class ForwardForwardClassifier(ClassifierMixin, BaseEstimator):
                 raise BadInput(f"keys: given {key!r}, which is what {name} is for; give it there")
         usual = {"data.overlay": "append", "training.shift": 0, "training.batch_size": _batch(rows)}
         given = {key: getattr(self, name) for name, key in PARAMETERS.items()} | dict(more)
-        plain = {key: _plain(value) for key, value in given.items() if value is not None}
-        return load(keys=usual | plain | {"training.seed": seed} | dict(instead or {}))
+        asked = {key: value for key, value in given.items() if value is not None}
+        keys = usual | asked | {"training.seed": seed} | dict(instead or {})
+        return load(keys={key: _plain(value) for key, value in keys.items()})
 
     def _in_place(self, rows: int) -> bool:
         """Return whether so many rows are trained on in the calling thread."""

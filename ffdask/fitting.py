@@ -126,7 +126,7 @@ def as_run(config: Config, images: Any, labels: Labels, classes: int) -> Network
     with contextlib.ExitStack() as stack:
         four = (images, labels, images[:LOOKED_AT], labels[:LOOKED_AT])
         if config.run.out is not None:
-            dataset = from_arrays(*four, name="rows given to fit")
+            dataset = from_arrays(*four, name="rows given to fit, the first looked at again as test rows")
         else:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ffdask-fit-")))
             dataset = write_store(folder / "data.zarr", "rows given to fit", "arrays of a program", *four, classes)

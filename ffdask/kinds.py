@@ -119,4 +119,5 @@ def labelled_as(asked: Any, answer: Any, classes: Any) -> Any:
     coords = {name: value for name, value in asked.coords.items() if set(value.dims) <= {rows}}
     if answer.ndim == 1:
         return type(asked)(answer, coords=coords, dims=(rows,))
-    return type(asked)(answer, coords=coords | {"class": classes}, dims=(rows, "class"))
+    name = "class" if "class" not in {*asked.dims, *asked.coords} else "class_"
+    return type(asked)(answer, coords=coords | {name: classes}, dims=(rows, name))
