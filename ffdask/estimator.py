@@ -6,7 +6,6 @@ Needs scikit-learn: ``pip install 'ffdask[sklearn]'``.
 from __future__ import annotations
 
 import numbers
-import os
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
@@ -29,11 +28,12 @@ except ImportError as error:
 
 from ffdask import draws, kinds
 from ffdask.answers import Answers
-from ffdask.config import Config, load
+from ffdask.config import Config
 from ffdask.datasets.arrays import MOST_CLASSES
 from ffdask.errors import BadInput
 from ffdask.fitting import as_run, in_place
 from ffdask.network import Network
+from ffdask.parameters import PARAMETERS, configuration, plain, usual_batch
 from ffdask.surroundings import in_task
 from ffdask.treatment import Treatment
 
@@ -42,19 +42,6 @@ EXPECTED_FAILED_CHECKS: dict[str, str] = {}
 
 ROWS_IN_PLACE = 1000
 """Up to so many rows `fit` trains in the calling thread: starting a cluster would take longer than the training."""
-
-PARAMETERS = {
-    "layers": "network.layers",
-    "epochs": "training.epochs",
-    "objective": "network.objective",
-    "negatives": "network.negatives",
-    "classifier": "network.classifier",
-    "schedule": "schedule.name",
-    "batch_size": "training.batch_size",
-    "learning_rate": "optimizer.learning_rate",
-    "out": "run.out",
-}
-"""Parameter -> the key of the configuration that it stands for."""
 
 
 class ForwardForwardClassifier(ClassifierMixin, BaseEstimator):
@@ -219,11 +206,12 @@ class ForwardForwardClassifier(ClassifierMixin, BaseEstimator):
         else:
             # A copy: a call that fails leaves nothing behind.
             seed, calls, scaler = self.seed_, self._calls, deepcopy(self._scaler)
-        rows, size = len(labels), self.batch_size
+        rows = len(labels)
+        size = usual_batch(rows) if self.batch_size is None else self.batch_size
         once = {
             "training.epochs": 1,
             # The last part of the data may be smaller than a minibatch.
-            "training.batch_size": min(size, rows) if isinstance(size, numbers.Integral) else size or _batch(rows),
+            "training.batch_size": min(size, rows) if isinstance(size, numbers.Integral) else size,
             "optimizer.cooldown": 1.0,
             "data.validation": 0,
             "schedule.chapters": None,
@@ -312,18 +300,8 @@ class ForwardForwardClassifier(ClassifierMixin, BaseEstimator):
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
     def _config(self, rows: int, seed: int, instead: Mapping[str, Any] | None = None) -> Config:
-        """Return the configuration that the parameters mean, for so many rows."""
-        more = {} if self.keys is None else self.keys
-        if not isinstance(more, Mapping):
-            raise BadInput(f"keys: given {more!r}; must be a dict of table.key -> value")
-        for name, key in (PARAMETERS | {"random_state": "training.seed", "X": "data.dataset"}).items():
-            if key in more:
-                raise BadInput(f"keys: given {key!r}, which is what {name} is for; give it there")
-        usual = {"data.overlay": "append", "training.shift": 0, "training.batch_size": _batch(rows)}
-        given = {key: getattr(self, name) for name, key in PARAMETERS.items()} | dict(more)
-        asked = {key: value for key, value in given.items() if value is not None}
-        keys = usual | asked | {"training.seed": seed} | dict(instead or {})
-        return load(keys={key: _plain(value) for key, value in keys.items()})
+        given = {name: getattr(self, name) for name in PARAMETERS} | {"random_state": seed}
+        return configuration(given, self.keys, rows, instead or {})
 
     def _in_place(self, rows: int) -> bool:
         """Return whether so many rows are trained on in the calling thread."""
@@ -362,11 +340,11 @@ def _check(samples: Any, labels: NDArray[Any], classes: NDArray[Any]) -> None:
             "dask.array whose rows were never counted, call compute_chunk_sizes()"
         )
     if not 2 <= len(classes) <= MOST_CLASSES:
-        held = f"one class, {_plain(classes[0])!r}" if len(classes) == 1 else f"{len(classes)} classes"
+        held = f"one class, {plain(classes[0])!r}" if len(classes) == 1 else f"{len(classes)} classes"
         raise BadInput(f"y holds {held}; 2 to {MOST_CLASSES} classes are allowed, since labels are kept as bytes")
     strange = np.setdiff1d(labels, classes)
     if len(strange):
-        raise BadInput(f"y holds {_plain(strange[0])!r}, which is none of the classes given: {classes}")
+        raise BadInput(f"y holds {plain(strange[0])!r}, which is none of the classes given: {classes}")
 
 
 def _codes(labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.uint8]:
@@ -380,16 +358,3 @@ def _treatment(samples: Any, scaler: StandardScaler) -> Treatment:
     for block in kinds.blocks_of(samples):
         scaler.partial_fit(block)
     return Treatment.of_vectors(scaler.mean_, scaler.scale_)
-
-
-def _batch(rows: int) -> int:
-    return min(max(rows // 10, 10), 100, rows)
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as a graph file has it: grids are made of NumPy's numbers."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray | list | tuple):
-        return [_plain(item) for item in value]
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
