@@ -9,8 +9,22 @@ names that docstrings use:
 [PFF] E. Aktemur et al., *Going Forward-Forward in Distributed Deep Learning*, arXiv 2404.08573 v2 (2024).
 """
 
+from typing import TYPE_CHECKING, Any
+
 from ffdask.config import Config, load
 from ffdask.datasets import from_arrays
 from ffdask.run import Run, fit, open_run
 
 __all__ = ["Config", "Run", "fit", "from_arrays", "load", "open_run"]
+
+if TYPE_CHECKING:
+    from ffdask.estimator import ForwardForwardClassifier as ForwardForwardClassifier
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs an optional package when it is asked for, not before."""
+    if name == "ForwardForwardClassifier":
+        from ffdask.estimator import ForwardForwardClassifier
+
+        return ForwardForwardClassifier
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ffdask import divergence
 from ffdask.job import Data, Job
 from ffdask.network import Network
 from ffdask.schedules.ledger import Ledger
@@ -30,6 +31,11 @@ def train_inline(
     network : Network
     records : dict
         Each step's record, by the step's name.
+
+    Raises
+    ------
+    Diverged
+        By a step's figures.
     """
     steps, checker = schedule(plan), Checker(plan)
     ledger: Ledger[Outcome] = Ledger(plan)
@@ -52,6 +58,7 @@ def train_inline(
             assert outcome is not None, need
             inputs[role] = outcome[need.piece]
         outcome = perform(job, step, inputs, data)
+        divergence.check(step, outcome["record"], job.optimizer.learning_rate)
         ledger.put(step, outcome)
         for piece in step.gives:
             # Each piece alone: one that is kept long must not keep the others.

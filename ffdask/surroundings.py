@@ -1,0 +1,26 @@
+"""Where a call comes from: inside a task of Dask's, or beside a client that is to be used."""
+
+from __future__ import annotations
+
+from distributed import Client, get_worker
+
+
+def in_task() -> bool:
+    """Return whether this thread runs a task of a Dask worker.
+
+    Who waits there for a cluster waits for the thread that it holds itself.
+    """
+    try:
+        get_worker()
+    except ValueError:
+        return False
+    return True
+
+
+def current_client() -> Client | None:
+    """Return the client that Dask would use here, None if there is none that can be waited for."""
+    try:
+        client = Client.current()
+    except ValueError:
+        return None
+    return client if client.status == "running" and not client.asynchronous else None
