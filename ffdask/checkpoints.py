@@ -7,10 +7,8 @@ a small manifest with the SHA-256 of both: what no manifest names does not exist
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-import warnings
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,43 +17,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import zarr
-from zarr.storage import ZipStore
-
-from ffdask.calendar import Visit
-from ffdask.errors import BadInput, told
-from ffdask.head import HeadState
-from ffdask.layer import LayerState
-from ffdask.places import Place, place_at
+from ffdask import pieces
+from ffdask.errors import BadInput, reason, told
+from ffdask.places import Place, place_at, sha256_of
 from ffdask.records import Records
 from ffdask.schedules.steps import Need
 
 KEPT = 2
 """Checkpoints that are kept: the newest, and the one before should it be damaged."""
 
-LARGEST = 1 << 36
-"""Bytes that an array of a checkpoint may have."""
-
 MOST_FILES = 64
 """Of records, that a manifest names."""
 
 LARGEST_MANIFEST = 1 << 26
 """Bytes that a manifest may have."""
-
-
-@dataclass(frozen=True)
-class Beside:
-    """A file that stays beside a federated node's shard: all that a checkpoint has of it.
-
-    Attributes
-    ----------
-    name : str
-    sha256 : str
-    """
-
-    name: str
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -134,22 +109,14 @@ def _made(folder: Path, checkpoint: Checkpoint, before: Manifest | None) -> Mani
         before = None
     older = {file: before["files"][file] for file in before["records"]} if before else {}
     arrays, records = folder / f"{name}.zarr.zip", folder / f"{name}.jsonl"
-    described = []
-    with ZipStore(arrays, mode="w") as store:
-        group = zarr.create_group(store)
-        for index, (need, value) in enumerate(checkpoint.pieces.items()):
-            kind, named, more = _taken_apart(value)
-            for key, array in named.items():
-                # Weights do not compress, and time counts.
-                group.create_array(f"{index}/{key}", data=np.ascontiguousarray(array), compressors=None)
-            described.append({"step": need.step, "piece": need.piece, "kind": kind, **more})
+    described = pieces.write(arrays, checkpoint.pieces)
     with records.open("wb") as file:
         file.writelines(checkpoint.records.lines(before["round"] if before else -1))
     return {
         "round": checkpoint.round,
         "pieces": described,
         "records": [*older, records.name],
-        "files": older | {path.name: _digest(path) for path in (arrays, records)},
+        "files": older | {path.name: sha256_of(path) for path in (arrays, records)},
     }
 
 
@@ -199,8 +166,7 @@ class Writer:
             before = self._written[-1] if self._written else None
             self._written.append(write(self.where, self._newest.pop(), before))
         except Exception as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else told(error)
-            self.say(f"a checkpoint could not be written ({reason}); the run goes on without")
+            self.say(f"a checkpoint could not be written ({reason(error)}); the run goes on without")
 
 
 def read(where: str | Path, say: Callable[[str], None]) -> Checkpoint | None:
@@ -236,9 +202,11 @@ def _read(place: Place, name: str) -> Checkpoint:
     with ExitStack() as stack:
         paths = [stack.enter_context(place.got(_file(file))) for file in (f"{name}.zarr.zip", *given["records"])]
         for path in paths:
-            if _digest(path) != given["files"][path.name]:
+            if sha256_of(path) != given["files"][path.name]:
                 raise ValueError(f"{path.name} is not as it was written")
-        return _understood(given, paths[0], paths[1:])
+        lines = [json.loads(line) for path in paths[1:] for line in path.read_text().splitlines()]
+        records = Records({record["name"]: record for record in lines})
+        return Checkpoint(int(given["round"]), pieces.read(paths[0], given["pieces"]), records)
 
 
 def _file(name: str) -> str:
@@ -246,59 +214,6 @@ def _file(name: str) -> str:
     if not re.fullmatch(r"round\d{7,}\.(jsonl|zarr\.zip)", name):
         raise ValueError(f"it names a file {name!r}")
     return name
-
-
-def _understood(given: Mapping[str, Any], arrays: Path, records: Sequence[Path]) -> Checkpoint:
-    pieces: dict[Need, Any] = {}
-    with warnings.catch_warnings(), ZipStore(arrays, mode="r") as store:
-        warnings.simplefilter("ignore")
-        group = zarr.open_group(store, mode="r")
-        for index, described in enumerate(given["pieces"]):
-            # Of what stays beside a shard there is no array here.
-            part: Any = group.get(str(index), None)
-            named = {key: _array(array) for key, array in part.arrays()} if part is not None else {}
-            pieces[Need(described["step"], described["piece"])] = _put_together(described, named)
-    lines = [json.loads(line) for path in records for line in path.read_text().splitlines()]
-    return Checkpoint(int(given["round"]), pieces, Records({record["name"]: record for record in lines}))
-
-
-def _array(array: Any) -> np.ndarray:
-    if array.nbytes > LARGEST or array.dtype.kind not in "fiu":
-        raise ValueError(f"an array of {array.dtype}, {array.nbytes} bytes")
-    values = np.asarray(array[...])
-    values.setflags(write=False)
-    return values
-
-
-def _taken_apart(value: Any) -> tuple[str, dict[str, np.ndarray], dict[str, Any]]:
-    """Return a piece as (kind, arrays by name, what else there is to know)."""
-    if isinstance(value, LayerState):
-        return "layer", value.arrays(), {"steps": value.steps}
-    if isinstance(value, HeadState):
-        return "head", value.arrays(), {}
-    if isinstance(value, Beside):
-        return "beside", {}, {"name": value.name, "sha256": value.sha256}
-    named: dict[str, np.ndarray] = {}
-    for index, (rows, probabilities) in enumerate(value.values()):
-        named |= {f"rows{index}": rows, f"probabilities{index}": probabilities}
-    return "probabilities", named, {"visits": [[visit.epoch, visit.chunk, visit.again] for visit in value]}
-
-
-def _put_together(described: Mapping[str, Any], named: dict[str, np.ndarray]) -> Any:
-    """Return the piece that `_taken_apart` took apart."""
-    if described["kind"] == "head":
-        return HeadState(named["weights"], named["moment"])
-    if described["kind"] == "layer":
-        return LayerState.of(named, int(described["steps"]))
-    if described["kind"] == "beside":
-        return Beside(str(described["name"]), str(described["sha256"]))
-    visits = [Visit(*map(int, visit)) for visit in described["visits"]]
-    return {visit: (named[f"rows{i}"], named[f"probabilities{i}"]) for i, visit in enumerate(visits)}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _json(path: Path) -> Any:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ffdask import timeline
 from ffdask.cluster import Cluster
-from ffdask.errors import RunFailed, told
+from ffdask.errors import RunFailed, reason
 from ffdask.history import history
 from ffdask.network import Network
 from ffdask.resolved import Resolved
@@ -76,21 +76,17 @@ def leave(
         return folder.path, _write(folder, ended)
     except Exception as error:
         # Whatever it is, the network is worth another try: a full disk, no memory for the thread that writes.
-        reason = _reason(error)
+        why = reason(error)
     try:
         other = RunFolder(Path(tempfile.mkdtemp(prefix="ffdask-run-")))
         other.write_configuration(ended.resolved.config.tables(), record)
-        say(f"{folder.path} cannot be written ({reason}); what was trained goes to {other.path}")
+        say(f"{folder.path} cannot be written ({why}); what was trained goes to {other.path}")
         return other.path, _write(other, ended)
     except Exception as error:
         raise RunFailed(
-            f"the run has ended, but can be written neither to {folder.path} ({reason}) nor to {tempfile.gettempdir()} "
-            f"({_reason(error)}): make room"
+            f"the run has ended, but can be written neither to {folder.path} ({why}) nor to {tempfile.gettempdir()} "
+            f"({reason(error)}): make room"
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    return error.strerror if isinstance(error, OSError) and error.strerror else told(error)
 
 
 def _write(folder: RunFolder, ended: Ended) -> dict[str, Any]:

@@ -70,3 +70,8 @@ def told(error: BaseException) -> str:
     message = " ".join(str(error).split())
     where = f" ({os.path.basename(own[-1].filename)}:{own[-1].lineno})" if own else ""
     return f"{type(error).__name__}{': ' if message else ''}{message}{where}"
+
+
+def reason(error: BaseException) -> str:
+    """Return why something went wrong, in few words: the system's own where it was the system, else as `told`."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else told(error)

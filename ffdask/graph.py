@@ -19,11 +19,11 @@ from distributed import Client, Future, fire_and_forget
 
 from ffdask.beside import fetch, keep, sweep
 from ffdask.blocks import Published, plain
-from ffdask.checkpoints import Beside
 from ffdask.errors import RunFailed
 from ffdask.job import Job
 from ffdask.lost import Watch
 from ffdask.on_worker import figures, given, pick, run_step
+from ffdask.pieces import Beside
 from ffdask.resolved import Resolved
 from ffdask.schedules.ideal import units_taken
 from ffdask.schedules.ledger import Ledger

@@ -7,6 +7,7 @@ when all of it has come.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -140,6 +141,12 @@ def place_at(where: str | Path) -> Place:
         As `Store`.
     """
     return Store(where) if isinstance(where, str) and "://" in where else Folder(Path(where))
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _to_disk(path: Path) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 import zarr
 
 from ffdask.datasets import Dataset
-from ffdask.errors import BadInput
+from ffdask.errors import BadInput, reason
 from ffdask.head import HeadState, layers_read
 from ffdask.labels import Overlay
 from ffdask.layer import LayerState
@@ -116,7 +116,7 @@ def prepare(out: str | None, overwrite: bool) -> RunFolder:
         probe.unlink()
     except OSError as error:
         raise BadInput(
-            f"run.out (--out): given {out}, which cannot be written ({error.strerror or error}); give a folder that can"
+            f"run.out (--out): given {out}, which cannot be written ({reason(error)}); give a folder that can"
         ) from None
     return RunFolder(path)
 
@@ -179,7 +179,7 @@ def check_out(out: str | None, overwrite: bool) -> None:
             above = above.parent
     except OSError as error:
         raise BadInput(
-            f"run.out (--out): given {out}, which cannot be written ({error.strerror or error}); give another one"
+            f"run.out (--out): given {out}, which cannot be written ({reason(error)}); give another one"
         ) from None
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise BadInput(f"run.out (--out): given {path}, but {above} cannot be written; give a folder that can")
