@@ -39,13 +39,10 @@ def keep(job: Job, dataset: Dataset, node: int, outcome: dict[str, Any], piece: 
     _, arrays, more = taken_apart(value.value if isinstance(value, Kept) else value)
     visits = np.array(more["visits"], np.int64).reshape(-1, 3)
     try:
-        place = Folder(folder_of(job, dataset, node))
-        with place.making() as folder:
-            draft = folder / f"{name}.tmp"
-            with draft.open("wb") as file:
+        with Folder(folder_of(job, dataset, node)).making(f"{name}.npz") as path:
+            with path.open("wb") as file:
                 np.savez(file, allow_pickle=False, visits=visits, **arrays)
-            place.put(draft, f"{name}.npz")
-            return Beside(f"{name}.npz", sha256_of(folder / f"{name}.npz"))
+            return Beside(f"{name}.npz", sha256_of(path))
     except OSError as error:
         return f"{error.filename}: {reason(error)}" if error.filename else reason(error)
 

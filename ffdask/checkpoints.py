@@ -79,45 +79,41 @@ def write(where: str | Path, checkpoint: Checkpoint, before: Manifest | None = N
     if before is not None and not set(before["records"]) <= set(place.names()):
         # Somebody made room.
         before = None
-    with place.making() as folder:
-        draft = folder / f"{name}.json.tmp"
-        try:
-            manifest = _made(folder, checkpoint, before)
-            for file in (f"{name}.zarr.zip", f"{name}.jsonl"):
-                place.put(folder / file, file)
-            draft.write_text(json.dumps(manifest))
-            place.put(draft, draft.stem)
-        except Exception:
-            # A disk that is full is not to be kept full by what was begun.
-            for file in (f"{name}.zarr.zip", f"{name}.jsonl", draft.name):
-                with suppress(OSError):
-                    (folder / file).unlink(missing_ok=True)
-            raise
+    # Now and then all records are written into one file, so that no manifest names too many.
+    if before is not None and (len(before["records"]) >= MOST_FILES or before["round"] >= checkpoint.round):
+        before = None
+    older = {file: before["files"][file] for file in before["records"]} if before else {}
+    arrays, records, files = f"{name}.zarr.zip", f"{name}.jsonl", dict[str, str]()
+    try:
+        with place.making(arrays) as path:
+            described = pieces.write(path, checkpoint.pieces)
+            digest = sha256_of(path)
+        files[arrays] = digest
+        with place.making(records) as path:
+            with path.open("wb") as file:
+                file.writelines(checkpoint.records.lines(before["round"] if before else -1))
+            digest = sha256_of(path)
+        files[records] = digest
+        manifest = {
+            "round": checkpoint.round,
+            "pieces": described,
+            "records": [*older, records],
+            "files": older | files,
+        }
+        with place.making(f"{name}.json") as path:
+            path.write_text(json.dumps(manifest))
+    except Exception:
+        # What no manifest names takes up nobody's place.
+        for put in files:
+            with suppress(Exception):
+                place.remove(put)
+        raise
     _forget_old(place, name)
     return manifest
 
 
 def _name(round_: int) -> str:
     return f"round{round_:07d}"
-
-
-def _made(folder: Path, checkpoint: Checkpoint, before: Manifest | None) -> Manifest:
-    """Make a checkpoint's files; return its manifest."""
-    name = _name(checkpoint.round)
-    # Now and then all records are written into one file, so that no manifest names too many.
-    if before is not None and (len(before["records"]) >= MOST_FILES or before["round"] >= checkpoint.round):
-        before = None
-    older = {file: before["files"][file] for file in before["records"]} if before else {}
-    arrays, records = folder / f"{name}.zarr.zip", folder / f"{name}.jsonl"
-    described = pieces.write(arrays, checkpoint.pieces)
-    with records.open("wb") as file:
-        file.writelines(checkpoint.records.lines(before["round"] if before else -1))
-    return {
-        "round": checkpoint.round,
-        "pieces": described,
-        "records": [*older, records.name],
-        "files": older | {path.name: sha256_of(path) for path in (arrays, records)},
-    }
 
 
 class Writer:

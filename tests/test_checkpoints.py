@@ -10,7 +10,7 @@ import weakref
 import numpy as np
 import pytest
 
-from ffdask import checkpoints
+from ffdask import checkpoints, pieces, places
 from ffdask.checkpoints import Checkpoint, Writer, read
 from ffdask.head import HeadState
 from ffdask.records import Records
@@ -145,3 +145,40 @@ def test_a_manifest_cannot_name_what_is_not_beside_it(tmp_path, name):
     said: list[str] = []
     assert read(tmp_path, said.append) is None
     assert "it names a file" in said[0]
+
+
+def test_what_bears_its_name_is_whole(tmp_path, monkeypatch):
+    """Also where a resumed run writes over what it found damaged, while somebody reads."""
+    checkpoints.write(tmp_path, checkpoint(1))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    write, seen = pieces.write, []
+
+    def looked_at(path, given):
+        described = write(path, given)
+        seen.append({name: (tmp_path / name).read_bytes() for name in before})
+        return described
+
+    monkeypatch.setattr(pieces, "write", looked_at)
+    changed = Checkpoint(1, {Need("head-chapter000", "state"): HeadState(*np.ones((2, 4, 3), np.float32))}, Records())
+    checkpoints.write(tmp_path, changed)
+    assert seen == [before]
+    assert {path.name for path in tmp_path.iterdir()} == set(before)
+    assert (tmp_path / "round0000001.zarr.zip").read_bytes() != before["round0000001.zarr.zip"]
+
+
+@pytest.mark.parametrize("room", [0, 1, 2])
+def test_a_full_disk_is_not_kept_full_by_what_was_begun(tmp_path, monkeypatch, room):
+    checkpoints.write(tmp_path, checkpoint(1))
+    before, left, put = sorted(path.name for path in tmp_path.iterdir()), [room], places._to_disk
+
+    def full(path):
+        if path.suffix == ".tmp":
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        put(path)
+
+    monkeypatch.setattr(places, "_to_disk", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.write(tmp_path, checkpoint(2))
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
