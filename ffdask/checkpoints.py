@@ -3,6 +3,8 @@
 A checkpoint holds whatever steps of later rounds may read of the rounds up to its own: layer states, heads, the
 probabilities that negatives are drawn from. It is one Zarr store in a zip file, one file of records, and, written last,
 a small manifest with the SHA-256 of both: what no manifest names does not exist. Nothing in it is ever unpickled.
+
+All of them bear their run's id, so that runs which were given one place neither read nor remove each other's.
 """
 
 from __future__ import annotations
@@ -32,6 +34,9 @@ MOST_FILES = 64
 LARGEST_MANIFEST = 1 << 26
 """Bytes that a manifest may have."""
 
+MANIFEST = re.compile(r"(?P<name>round\d{7,}(-(?P<run>\w+))?)\.json")
+FILE = re.compile(r"round\d{7,}(-\w+)?\.(jsonl|zarr\.zip)")
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -44,18 +49,21 @@ class Checkpoint:
         What later steps may read.
     records : Records
         Of every step of those rounds.
+    run : str
+        The run's id; empty in a run that was begun before runs had one.
     """
 
     round: int
     pieces: Mapping[Need, Any]
     records: Records
+    run: str = ""
 
 
 Manifest = dict[str, Any]
 
 
 def write(where: str | Path, checkpoint: Checkpoint, before: Manifest | None = None) -> Manifest:
-    """Write a checkpoint to a folder or a URL; older ones but the last are removed.
+    """Write a checkpoint to a folder or a URL; older ones of its run but the last are removed.
 
     Parameters
     ----------
@@ -75,7 +83,7 @@ def write(where: str | Path, checkpoint: Checkpoint, before: Manifest | None = N
     OSError
         If it cannot be written; the older ones are then untouched.
     """
-    place, name = place_at(where), _name(checkpoint.round)
+    place, name = place_at(where), _name(checkpoint.round, checkpoint.run)
     if before is not None and not set(before["records"]) <= set(place.names()):
         # Somebody made room.
         before = None
@@ -95,6 +103,7 @@ def write(where: str | Path, checkpoint: Checkpoint, before: Manifest | None = N
             digest = sha256_of(path)
         files[records] = digest
         manifest = {
+            "run": checkpoint.run,
             "round": checkpoint.round,
             "pieces": described,
             "records": [*older, records],
@@ -108,12 +117,12 @@ def write(where: str | Path, checkpoint: Checkpoint, before: Manifest | None = N
             with suppress(Exception):
                 place.remove(put)
         raise
-    _forget_old(place, name)
+    _forget_old(place, name, checkpoint.run)
     return manifest
 
 
-def _name(round_: int) -> str:
-    return f"round{round_:07d}"
+def _name(round_: int, run: str) -> str:
+    return f"round{round_:07d}{f'-{run}' if run else ''}"
 
 
 class Writer:
@@ -165,36 +174,77 @@ class Writer:
             self.say(f"a checkpoint could not be written ({reason(error)}); the run goes on without")
 
 
-def read(where: str | Path, say: Callable[[str], None]) -> Checkpoint | None:
+def read(where: str | Path, say: Callable[[str], None], run: str = "") -> Checkpoint | None:
     """Return a run's newest whole checkpoint, None if there is none; a damaged one is named and passed over.
+
+    Parameters
+    ----------
+    where : path or URL
+    say : callable
+        Takes a line for the user; also if there are checkpoints of other runs, which are left alone.
+    run : str
+        The run's id.
 
     Raises
     ------
     BadInput
         If a URL cannot be read.
     """
-    place = place_at(where)
-    try:
-        names = place.names()
-    except Exception as error:
-        raise BadInput(f"checkpoints: {where} cannot be read: {told(error)}") from None
-    for name in sorted(_manifests(names), reverse=True):
+    place, names = place_at(where), _names(where)
+    if others := runs_among(names) - {run}:
+        say(f"{where} holds checkpoints of {_listed(others)} too; they are left alone")
+    for name in sorted(_manifests(names, run), reverse=True):
         try:
-            return _read(place, name)
+            return _read(place, name, run)
         except Exception as error:
             # Whatever is wrong with its bytes, the one before may still be whole.
             say(f"checkpoint {name} is damaged ({error or type(error).__name__}); looking for the one before")
     return None
 
 
-def _manifests(names: Sequence[str]) -> list[str]:
-    """Return whose manifests are among some files' names."""
-    return [name.removesuffix(".json") for name in names if re.fullmatch(r"round\d{7,}\.json", name)]
+def check_free(where: str | Path, run: str = "") -> None:
+    """Refuse a place that holds checkpoints of another run than `run`, if it is named.
+
+    Raises
+    ------
+    BadInput
+        If there are some, or a URL cannot be read.
+    """
+    others = runs_among(_names(where)) - ({run} if run else set())
+    if others:
+        raise BadInput(
+            f"run.checkpoints (--checkpoints): given {where}, which holds the checkpoints of {_listed(others)}; give "
+            "each run a place of its own, go on with the run that they are of (--resume), or remove them"
+        )
 
 
-def _read(place: Place, name: str) -> Checkpoint:
+def runs_among(names: Sequence[str]) -> set[str]:
+    """Return the ids of the runs of which there are manifests among some files' names."""
+    return {match["run"] or "" for name in names if (match := MANIFEST.fullmatch(name))}
+
+
+def _listed(runs: set[str]) -> str:
+    return ", ".join(f"run {run}" if run else "a run without an id" for run in sorted(runs))
+
+
+def _names(where: str | Path) -> list[str]:
+    try:
+        return place_at(where).names()
+    except Exception as error:
+        raise BadInput(f"checkpoints: {where} cannot be read: {told(error)}") from None
+
+
+def _manifests(names: Sequence[str], run: str) -> list[str]:
+    """Return whose manifests are among some files' names, of a run."""
+    found = (MANIFEST.fullmatch(name) for name in names)
+    return [match["name"] for match in found if match and (match["run"] or "") == run]
+
+
+def _read(place: Place, name: str, run: str) -> Checkpoint:
     with place.got(f"{name}.json") as path:
         given = _json(path)
+    if given.get("run", "") != run:
+        raise ValueError(f"it is of run {given.get('run')!r}, whatever its name")
     with ExitStack() as stack:
         paths = [stack.enter_context(place.got(_file(file))) for file in (f"{name}.zarr.zip", *given["records"])]
         for path in paths:
@@ -202,12 +252,12 @@ def _read(place: Place, name: str) -> Checkpoint:
                 raise ValueError(f"{path.name} is not as it was written")
         lines = [json.loads(line) for path in paths[1:] for line in path.read_text().splitlines()]
         records = Records({record["name"]: record for record in lines})
-        return Checkpoint(int(given["round"]), pieces.read(paths[0], given["pieces"]), records)
+        return Checkpoint(int(given["round"]), pieces.read(paths[0], given["pieces"]), records, run)
 
 
 def _file(name: str) -> str:
     """Return a file's name out of a manifest, which names nothing beside it."""
-    if not re.fullmatch(r"round\d{7,}\.(jsonl|zarr\.zip)", name):
+    if not FILE.fullmatch(name):
         raise ValueError(f"it names a file {name!r}")
     return name
 
@@ -218,20 +268,21 @@ def _json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-def _forget_old(place: Place, newest: str) -> None:
-    """Remove all checkpoints before `newest` but the last few, manifests first, and what no manifest names.
+def _forget_old(place: Place, newest: str, run: str) -> None:
+    """Remove all of a run's checkpoints before `newest` but the last few, manifests first, and what no manifest names.
 
     Later ones, which a resumed run found damaged, take up nobody's place; they are written again in their turn.
     """
-    names = [name for name in place.names() if name.partition(".")[0] <= newest]
-    manifests = sorted(_manifests(names), reverse=True)
+    own = re.compile(rf"(round\d{{7,}}{re.escape(f'-{run}' if run else '')})\..*")
+    names = {name: match[1] for name in place.names() if (match := own.fullmatch(name)) and match[1] <= newest}
+    manifests = sorted(_manifests(list(names), run), reverse=True)
     for manifest in manifests[KEPT:]:
         place.remove(f"{manifest}.json")
     kept = {f"{manifest}.json" for manifest in manifests}
     for manifest in manifests[:KEPT]:
         with suppress(ValueError, KeyError, TypeError), place.got(f"{manifest}.json") as path:
             kept |= _json(path)["files"].keys()
-    for name in names:
+    for name, of in names.items():
         # What a damaged manifest named is not known: what bears its name stays.
-        if name.startswith("round") and name not in kept and name.partition(".")[0] not in manifests[:KEPT]:
+        if name not in kept and of not in manifests[:KEPT]:
             place.remove(name)

@@ -9,7 +9,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,7 @@ from ffdask.plan import (
 from ffdask.precision import settle
 from ffdask.recovery import see_through
 from ffdask.resolved import resolve
-from ffdask.resume import go_on, how_to_go_on
+from ffdask.resume import go_on, how_to_go_on, run_of
 from ffdask.shards import Federation
 from ffdask.slots import Placement, Slot
 from ffdask.store import RunFolder, check_out, prepare
@@ -130,7 +130,8 @@ def conduct(
     # A schedule of one's own is looked at before anything is fetched or started.
     check_schedule(resolve(config, known, default_units(config.cluster), roughly(config, known)))
     dataset = datasets.obtain(config.data.dataset, say)
-    run = uuid.uuid4().hex[:8]
+    # The run's, however often it is resumed; and of what this process has on the cluster, whatever another has left.
+    run, here = uuid.uuid4().hex[:8] if resume is None else run_of(resume), uuid.uuid4().hex[:8]
     with contextlib.ExitStack() as stack:
         interrupts = stack.enter_context(heeded())
         # Held here too: the test set is evaluated in this process, in blocks on threads of our own.
@@ -138,7 +139,7 @@ def conduct(
         stack.enter_context(telling_of_the_scheduler())
         # A cluster of its own is begun whole, so that it can be ended.
         with interrupts.gently(client is None and config.cluster.scheduler is None):
-            cluster = stack.enter_context(open_cluster(config.cluster, run, say, client))
+            cluster = stack.enter_context(open_cluster(config.cluster, here, say, client))
         interrupts.check()
         federation = federate(config, dataset, cluster, say)
         config = settle(config, partial(cluster.on_each_worker, without_bfloat16), say)
@@ -148,13 +149,13 @@ def conduct(
         slots, ahead = place(resolved, cluster.slots)
         check_memory(ahead, *cluster.memory_limit())
         placement = settle_down(resolved, cluster, slots, _nobody if resolved.federation else say)
-        record = record_of(resolved, cluster, device)
+        record = {"run": run, **record_of(resolved, cluster, device)}
         folder, checkpoint = _begun(config, record, resume, say)
         every, attempts = checkpoint_rounds(resolved), itertools.count()
         stack.enter_context(_noted(how_to_go_on(folder.path, every > 0)))
         if federation is None:
             # What leaves a federated node goes through its connections, where it can be watched.
-            stack.enter_context(cluster.sharing(run, config.cluster, say))
+            stack.enter_context(cluster.sharing(here, config.cluster, say))
         told = Watchers(watchers, say)
         writer = checkpoints.Writer(config.run.checkpoints or folder.checkpoints, say)
         before = checkpoint.records.values() if checkpoint else ()
@@ -166,13 +167,15 @@ def conduct(
         def begin(placement: Placement, checkpoint: Checkpoint | None) -> Training:
             return Training(
                 # Of each beginning its own keys: what an earlier one has left in work is none of its business.
-                Graph(cluster.client, f"{run}.{next(attempts)}", resolved, placement, cut_rounds(resolved)),
+                Graph(
+                    cluster.client, f"{run or here}.{here}.{next(attempts)}", resolved, placement, cut_rounds(resolved)
+                ),
                 schedule_of(resolved)(resolved.plan),
                 default_look_ahead(resolved.plan),
                 told.record,
                 every,
                 config.run.checkpoint_seconds or math.inf,
-                writer.write,
+                lambda made: writer.write(replace(made, run=run)),
                 checkpoint,
                 session,
                 say,
@@ -264,7 +267,10 @@ def check_before_data(config: Config, resumes: bool = False) -> str:
         if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
             raise BadInput(f"run.report (--report): given {config.run.report}, but {folder} is no folder to write to")
     if config.run.checkpoints is not None:
-        place_at(config.run.checkpoints)
+        if resumes:
+            place_at(config.run.checkpoints)
+        else:
+            checkpoints.check_free(config.run.checkpoints)
     if config.cluster.device == "gpu":
         raise BadInput(
             "cluster.device (--device): given 'gpu', but this version of ffdask has kernels for the CPU only; "

@@ -61,7 +61,8 @@ class Graph:
     ----------
     client : distributed.Client
     run : str
-        The run's id, in every key: two runs on one cluster are never mixed.
+        In every key, so that two runs on one cluster are never mixed: the run's id, a point, and what else there is to
+        tell this beginning of it from others.
     resolved : Resolved
     placement : Placement
         Each node's slot, and which workers are sent rows.

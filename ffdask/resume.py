@@ -69,10 +69,27 @@ def stopped_run(path: str | Path, keys: Mapping[str, Any]) -> Config:
     return load(None, recorded | {"run.out": str(path)} | dict(keys))
 
 
+def run_of(path: str | Path) -> str:
+    """Return the id of a run that was stopped; an empty one if it was begun before runs had one.
+
+    Raises
+    ------
+    BadInput
+        If there is no such run, or it has ended.
+    """
+    _, before = open_unfinished(path)
+    return str(before.get("run", ""))
+
+
 def go_on(path: Path, record: Mapping[str, Any], where: str | None, say: Say) -> tuple[RunFolder, Checkpoint | None]:
     """Return a stopped run's folder and its newest checkpoint, if what it computes is still the same.
 
     `where` is the URL that the checkpoints went to, if it was not the folder.
+
+    Raises
+    ------
+    BadInput
+        If there is no such run, it has ended, or would compute something else now; or if the URL cannot be read.
     """
     _, before = open_unfinished(path)
     # By way of JSON, as the one before was.
@@ -88,7 +105,7 @@ def go_on(path: Path, record: Mapping[str, Any], where: str | None, say: Say) ->
     if before["fingerprint"] != now["fingerprint"]:
         say("the same bits are not promised: this machine, or what is installed on it, is not what the run began with")
     folder = RunFolder(path)
-    checkpoint = checkpoints.read(where or folder.checkpoints, say)
+    checkpoint = checkpoints.read(where or folder.checkpoints, say, before.get("run", ""))
     say(f"going on after round {checkpoint.round}" if checkpoint else "no checkpoint was written: from the start")
     return folder, checkpoint
 

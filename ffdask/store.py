@@ -10,6 +10,7 @@ import datetime
 import itertools
 import json
 import os
+import re
 import shutil
 import uuid
 import warnings
@@ -236,6 +237,8 @@ def _resolved(root: Any) -> dict[str, Any]:
     Dataset(**resolved["dataset"])
     if not isinstance(resolved["classifier"], str):
         raise ValueError("its classifier is not a name")
+    if not re.fullmatch(r"\w{0,64}", resolved.get("run", "")):
+        raise ValueError(f"its run's id is {resolved['run']!r}")
     return resolved
 
 

@@ -12,15 +12,16 @@ import pytest
 
 from ffdask import checkpoints, pieces, places
 from ffdask.checkpoints import Checkpoint, Writer, read
+from ffdask.errors import BadInput
 from ffdask.head import HeadState
 from ffdask.records import Records
 from ffdask.schedules.steps import Need
 
 
-def checkpoint(number: int) -> Checkpoint:
+def checkpoint(number: int, run: str = "") -> Checkpoint:
     head = HeadState(np.full((4, 3), number, np.float32), np.zeros((4, 3), np.float32))
     records = Records({f"step{i}": {"name": f"step{i}", "round": i, "loss": i / 3} for i in range(number + 1)})
-    return Checkpoint(number, {Need("head-chapter000", "state"): head}, records)
+    return Checkpoint(number, {Need("head-chapter000", "state"): head}, records, run)
 
 
 def rounds(folder) -> list[int]:
@@ -182,3 +183,39 @@ def test_a_full_disk_is_not_kept_full_by_what_was_begun(tmp_path, monkeypatch, r
     with pytest.raises(OSError, match="No space left"):
         checkpoints.write(tmp_path, checkpoint(2))
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_runs_in_one_place_neither_read_nor_remove_each_others(tmp_path):
+    before = dict.fromkeys(("", "a1", "b2"))
+    for number in range(4):
+        for run in before:
+            before[run] = checkpoints.write(tmp_path, checkpoint(number + (run == "b2"), run), before[run])
+    for run, newest in (("", 3), ("a1", 3), ("b2", 4)):
+        said: list[str] = []
+        found = read(tmp_path, said.append, run)
+        assert found is not None
+        assert (found.round, found.run, len(found.records)) == (newest, run, newest + 1)
+        (line,) = said
+        others = {"", "a1", "b2"} - {run}
+        assert [f"run {other}" in line for other in ("a1", "b2")] == [other in others for other in ("a1", "b2")]
+        assert ("a run without an id" in line) == ("" in others)
+    assert len(list(tmp_path.glob("*.json"))) == 3 * checkpoints.KEPT
+    assert read(tmp_path, print, "c3") is None
+
+
+def test_a_checkpoint_that_was_given_another_runs_name_is_damaged(tmp_path):
+    checkpoints.write(tmp_path, checkpoint(1, "a1"))
+    for path in list(tmp_path.iterdir()):
+        path.rename(tmp_path / path.name.replace("a1", "b2"))
+    said: list[str] = []
+    assert read(tmp_path, said.append, "b2") is None
+    assert "it is of run 'a1', whatever its name" in said[0]
+
+
+def test_a_place_is_free_for_the_run_that_has_it(tmp_path):
+    checkpoints.check_free(tmp_path / "nothing yet")
+    checkpoints.write(tmp_path, checkpoint(1, "a1"))
+    checkpoints.check_free(tmp_path, "a1")
+    for run in ("", "b2"):
+        with pytest.raises(BadInput, match=r"checkpoints of run a1; give each run a place of its own.*--resume"):
+            checkpoints.check_free(tmp_path, run)

@@ -145,6 +145,67 @@ def test_checkpoints_at_a_url(train, stop_after, tmp_path):
     assert run.summary["weights_sha256"] == whole.summary["weights_sha256"]
 
 
+def recorded(folder):
+    """What a run's store records of it, nothing left open."""
+    return json.loads((folder / "run.zarr" / "zarr.json").read_text())["attributes"]["resolved"]
+
+
+def test_a_place_of_another_runs_is_refused_before_any_work(train, stop_after, tmp_path):
+    url = "memory://of-a-test/refused"
+    out = halted(train, stop_after, tmp_path, 2, run__checkpoints=url)
+    with pytest.raises(BadInput, match=rf"{url}, which holds the checkpoints of run {recorded(out)['run']}; give each"):
+        train(run__out=str(tmp_path / "another"), run__checkpoints=url)
+    assert not (tmp_path / "another").exists()
+
+
+def test_runs_that_were_given_one_place_at_a_time_go_on_each_to_its_own_bits(train, stop_after, tmp_path, monkeypatch):
+    """Both began before either wrote."""
+    monkeypatch.setattr(checkpoints, "check_free", lambda where: None)
+    url, seeds = "memory://of-a-test/shared", (1, 2)
+    whole = [train(training__seed=seed).summary["weights_sha256"] for seed in seeds]
+    outs = [
+        halted(train, stop_after, tmp_path / str(seed), seed + 1, training__seed=seed, run__checkpoints=url)
+        for seed in seeds
+    ]
+    for out, digest in zip(outs, whole, strict=True):
+        run, said = resumed(out)
+        assert any("going on after round" in line for line in said), said
+        assert any("holds checkpoints of run" in line for line in said), said
+        assert run.summary["weights_sha256"] == digest
+
+
+def test_a_runs_id_is_its_own_however_often_it_is_resumed(train, stop_after, tmp_path):
+    out = halted(train, stop_after, tmp_path, 1)
+    stop_after(1)
+    with pytest.raises(Stopped):
+        resumed(out)
+    run = recorded(out)["run"]
+    assert len(run) == 8
+    assert checkpoints.runs_among([path.name for path in (out / "checkpoints").iterdir()]) == {run}
+
+
+def test_a_run_from_before_runs_had_an_id_goes_on(train, stop_after, tmp_path):
+    whole = train()
+    out = halted(train, stop_after, tmp_path, 2)
+    store, run = out / "run.zarr" / "zarr.json", recorded(out)["run"]
+    attributes = json.loads(store.read_text())
+    del attributes["attributes"]["resolved"]["run"]
+    store.write_text(json.dumps(attributes))
+    for path in list((out / "checkpoints").iterdir()):
+        if path.suffix == ".json":
+            manifest = json.loads(path.read_text().replace(f"-{run}", ""))
+            del manifest["run"]
+            path.write_text(json.dumps(manifest))
+        path.rename(out / "checkpoints" / path.name.replace(f"-{run}", ""))
+    stop_after(1)
+    with pytest.raises(Stopped):
+        resumed(out)
+    stop_after(-1)
+    run, said = resumed(out)
+    assert any("going on after round" in line for line in said)
+    assert run.summary["weights_sha256"] == whole.summary["weights_sha256"]
+
+
 @pytest.mark.slow
 def test_checkpoints_in_an_object_store(train, stop_after, tmp_path, monkeypatch):
     """An S3 server of this machine's."""
