@@ -61,6 +61,12 @@ class RunFolder:
         attributes = {"format": FORMAT, "configuration": dict(tables), "resolved": dict(resolved)}
         zarr.create_group(str(self.zarr), attributes=attributes)
 
+    def move_checkpoints(self, where: str | None) -> None:
+        """Record that the run's checkpoints are at a URL from now on, or, for None, in its folder."""
+        attributes = zarr.open_group(str(self.zarr)).attrs
+        tables: Any = attributes["configuration"]
+        attributes["configuration"] = tables | {"run": {**tables["run"], "checkpoints": where}}
+
     def write_network(self, network: Network) -> None:
         """Write every layer's weights, biases, moments and running mean, and the head's."""
         # Over what a run left that was killed in the midst of this.

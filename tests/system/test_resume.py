@@ -11,6 +11,7 @@ import pytest
 from ffdask import checkpoints
 from ffdask.conduct import conduct
 from ffdask.errors import BadInput
+from ffdask.records import Records
 from ffdask.resume import stopped_run
 
 RUNS = [
@@ -117,10 +118,17 @@ def test_only_the_last_two_are_kept(train, stop_after, tmp_path):
     assert len(list((out / "checkpoints").iterdir())) == 6
 
 
-@pytest.mark.parametrize("keys", [{"training.epochs": 9}, {"run.out": "elsewhere"}])
-def test_another_configuration_is_refused(train, stop_after, tmp_path, keys):
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ({"training.epochs": 9}, ""),
+        ({"run.out": "elsewhere"}, ""),
+        ({"run.evaluate_every": 1}, "; looks at the test set are steps of the schedule"),
+    ],
+)
+def test_another_configuration_is_refused(train, stop_after, tmp_path, keys, why):
     out = halted(train, stop_after, tmp_path, 1)
-    with pytest.raises(BadInput, match="goes on as it was configured"):
+    with pytest.raises(BadInput, match=f"goes on as it was configured{why}: give flags"):
         stopped_run(out, keys)
 
 
@@ -204,6 +212,46 @@ def test_a_run_from_before_runs_had_an_id_goes_on(train, stop_after, tmp_path):
     run, said = resumed(out)
     assert any("going on after round" in line for line in said)
     assert run.summary["weights_sha256"] == whole.summary["weights_sha256"]
+
+
+def test_checkpoints_move_to_another_place_and_back(train, stop_after, tmp_path, monkeypatch):
+    """Also where the run is stopped again before it has written one of its own there."""
+    whole = train()
+    out = halted(train, stop_after, tmp_path, 2)
+    url, memory = "memory://of-a-test/moved", fsspec.filesystem("memory")
+    newest = checkpoints.read(out / "checkpoints", print, recorded(out)["run"])
+
+    def stopped(writer, checkpoint):
+        raise Stopped
+
+    monkeypatch.setattr(checkpoints.Writer, "write", stopped)
+    with pytest.raises(Stopped):
+        resumed(out, **{"run.checkpoints": url})
+    shutil.rmtree(out / "checkpoints")
+    with pytest.raises(Stopped):
+        resumed(out, **{"run.checkpoints": "none"})
+    assert len(memory.ls("of-a-test/moved", detail=False)) == len(list((out / "checkpoints").iterdir())) == 3
+    memory.rm("of-a-test/moved", recursive=True)
+    stop_after(-1)
+    run, said = resumed(out)
+    assert f"going on after round {newest.round}" in said
+    assert not any("from now on" in line for line in said)
+    assert run.summary["weights_sha256"] == whole.summary["weights_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [("memory://of-a-test/anothers", "holds the checkpoints of run abcd"), ("file:///dev/null/x", "cannot be")],
+)
+def test_a_place_that_checkpoints_cannot_move_to_is_refused_and_nothing_is_moved(
+    train, stop_after, tmp_path, where, said
+):
+    out = halted(train, stop_after, tmp_path, 2)
+    checkpoints.write("memory://of-a-test/anothers", checkpoints.Checkpoint(1, {}, Records(), "abcd"))
+    with pytest.raises(BadInput, match=said):
+        resumed(out, **{"run.checkpoints": where})
+    _, lines = resumed(out)
+    assert any("going on after round" in line for line in lines)
 
 
 @pytest.mark.slow
