@@ -250,8 +250,7 @@ def _read(place: Place, name: str, run: str) -> Checkpoint:
         for path in paths:
             if sha256_of(path) != given["files"][path.name]:
                 raise ValueError(f"{path.name} is not as it was written")
-        lines = [json.loads(line) for path in paths[1:] for line in path.read_text().splitlines()]
-        records = Records({record["name"]: record for record in lines})
+        records = Records.of_lines(line for path in paths[1:] for line in path.read_bytes().splitlines())
         return Checkpoint(int(given["round"]), pieces.read(paths[0], given["pieces"]), records, run)
 
 

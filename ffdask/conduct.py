@@ -193,7 +193,7 @@ def conduct(
         finally:
             writer.close()
             told.end()
-        ended = Ended(network, list(training.records.values()), resolved, cluster, device, begun)
+        ended = Ended(network, training.records, resolved, cluster, device, begun)
         with interrupts.gently():
             path, figures = leave(folder, ended, record, say)
         interrupts.ending()

@@ -88,10 +88,10 @@ class RunFolder:
         """Write the history, for `xarray.open_zarr(folder / "run.zarr", group="history")`."""
         history.to_zarr(self.zarr, group="history", mode="w", consolidated=False, zarr_format=3)
 
-    def write_records(self, records: Iterable[Mapping[str, Any]]) -> None:
+    def write_records(self, lines: Iterable[bytes]) -> None:
         """Write ``records.jsonl``: what each step was, on which worker, from when to when, and its figures."""
-        with (self.path / "records.jsonl").open("w") as file:
-            file.writelines(json.dumps(dict(record)) + "\n" for record in records)
+        with (self.path / "records.jsonl").open("wb") as file:
+            file.writelines(lines)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``: the figures of the run."""
