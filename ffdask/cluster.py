@@ -6,11 +6,13 @@ import contextlib
 import os
 import socket
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import dask
+from dask.utils import funcname
 from distributed import Client, SpecCluster, Worker, performance_report
 from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.security import Security
@@ -106,8 +108,27 @@ class Cluster:
         """Return what ``function(*args)`` returns on each worker, by the worker's name.
 
         As a task, which may take its time, not on the worker's event loop as `Client.run` would.
+
+        Raises
+        ------
+        Lost
+            If a worker goes before it has answered.
+        StepFailed
+            If the function raises on a worker: with its name, and why.
+        RunFailed
+            If the scheduler is gone.
         """
-        futures = [self.client.submit(function, *args, resources={slot.resource: 0}, pure=False) for slot in self.slots]
+        asked = uuid.uuid4().hex
+        futures = [
+            self.client.submit(
+                function,
+                *args,
+                key=f"{funcname(function)}-{slot.name}-{asked}",
+                resources={slot.resource: 0},
+                pure=False,
+            )
+            for slot in self.slots
+        ]
         try:
             values = Watch(self.client, self.slots).gather(futures)
         except Lost as lost:
