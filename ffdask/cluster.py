@@ -19,7 +19,7 @@ from distributed.security import Security
 
 from ffdask import blocks, machine
 from ffdask.embedded import SETTINGS, embedded_cluster, machine_memory, resource_name, silence
-from ffdask.errors import BadInput, Lost, RunFailed, told
+from ffdask.errors import BadInput, Lost, RunFailed, reason, told
 from ffdask.lost import Watch
 from ffdask.slots import Slot, addresses_of, is_there, workers_of
 from ffdask.tables import ClusterTable
@@ -226,13 +226,25 @@ class Cluster:
         reasons |= self.client.run(blocks.out_of_reach, probes, workers=here)
         return next((f"{who}: {reason}" for who, reason in reasons.items() if reason), "")
 
-    def report(self, file: str | None) -> contextlib.AbstractContextManager[Any]:
-        """Return an entered context that writes Dask's performance report until it is left, if a file is named."""
-        stack = contextlib.ExitStack()
-        if file:
-            stack.enter_context(self.client.as_current())
-            stack.enter_context(performance_report(filename=file))
-        return stack
+    @contextlib.contextmanager
+    def report(self, file: str | None, say: Say) -> Iterator[None]:
+        """Write Dask's performance report of what happens meanwhile, if a file is named.
+
+        If it cannot be, that is said: what is computed meanwhile is worth more.
+        """
+        if not file:
+            yield
+            return
+        report = performance_report(filename=file)
+        with self.client.as_current():
+            report.__enter__()
+            try:
+                yield
+            finally:
+                try:
+                    report.__exit__(None, None, None)
+                except Exception as error:
+                    say(f"the report {file} could not be written ({reason(error)})")
 
     def peak_memory(self) -> int:
         """Return the peak resident bytes of the job's processes, summed: this one and the workers'."""
@@ -340,10 +352,10 @@ def _connect(table: ClusterTable) -> Client:
             "the same in Dask's configuration (distributed.comm.tls)"
         ) from None
     except (OSError, ValueError, TimeoutError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInput(
             f"cluster.scheduler (--scheduler): given {address!r}, which does not answer within {CONNECT_SECONDS} s "
-            f"({reason}); start one with `dask scheduler` and give its address, such as tcp://host:8786"
+            f"({why}); start one with `dask scheduler` and give its address, such as tcp://host:8786"
         ) from None
 
 

@@ -186,7 +186,7 @@ def conduct(
 
         try:
             told.begin(resolved, cluster.dashboard)
-            with cluster.report(config.run.report):
+            with cluster.report(config.run.report, say):
                 network, training = see_through(
                     begin, placement, partial(place_anew, resolved, costs, cluster, say), checkpoint, interrupts, say
                 )
