@@ -57,15 +57,38 @@ class RunFolder:
         return self.path / "run.zarr"
 
     def write_configuration(self, tables: Mapping[str, Any], resolved: Mapping[str, Any]) -> None:
-        """Write what is computed, as given (`tables`) and with nothing left open (`resolved`)."""
+        """Write what is computed, as given (`tables`) and with nothing left open (`resolved`).
+
+        Raises
+        ------
+        BadInput
+            If it cannot be written.
+        """
         attributes = {"format": FORMAT, "configuration": dict(tables), "resolved": dict(resolved)}
-        zarr.create_group(str(self.zarr), attributes=attributes)
+        try:
+            zarr.create_group(str(self.zarr), attributes=attributes)
+        except OSError as error:
+            # Half of it would be nobody's run, which a second try could not replace.
+            shutil.rmtree(self.zarr, ignore_errors=True)
+            raise BadInput(
+                f"run.out (--out): given {self.path}, which cannot be written ({reason(error)}); make room, or give "
+                "another folder"
+            ) from None
 
     def move_checkpoints(self, where: str | None) -> None:
-        """Record that the run's checkpoints are at a URL from now on, or, for None, in its folder."""
-        attributes = zarr.open_group(str(self.zarr)).attrs
-        tables: Any = attributes["configuration"]
-        attributes["configuration"] = tables | {"run": {**tables["run"], "checkpoints": where}}
+        """Record that the run's checkpoints are at a URL from now on, or, for None, in its folder.
+
+        Raises
+        ------
+        BadInput
+            If it cannot be written.
+        """
+        try:
+            attributes = zarr.open_group(str(self.zarr)).attrs
+            tables: Any = attributes["configuration"]
+            attributes["configuration"] = tables | {"run": {**tables["run"], "checkpoints": where}}
+        except OSError as error:
+            raise BadInput(f"--resume: given {self.path}, which cannot be written ({reason(error)})") from None
 
     def write_network(self, network: Network) -> None:
         """Write every layer's weights, biases, moments and running mean, and the head's."""
