@@ -6,7 +6,6 @@ and what is beside it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from ffdask import datasets
-from ffdask.calendar import Visit
-from ffdask.checkpoints import Beside
 from ffdask.datasets import Dataset
-from ffdask.errors import StepFailed, told
+from ffdask.errors import StepFailed, reason
 from ffdask.job import Job
-from ffdask.places import Folder
+from ffdask.pieces import Beside, put_together, taken_apart
+from ffdask.places import Folder, sha256_of
 from ffdask.shards import ShardedCalendar
 from ffdask.stay import Kept
 
@@ -38,20 +36,15 @@ def folder_of(job: Job, dataset: Dataset, node: int) -> Path:
 def keep(job: Job, dataset: Dataset, node: int, outcome: dict[str, Any], piece: str, name: str) -> Beside | str:
     """Write a piece of an outcome beside the node's shard; return what a checkpoint names, or why it could not be."""
     value = outcome[piece]
-    seen = value.value if isinstance(value, Kept) else value
-    arrays = {"visits": np.array([(visit.epoch, visit.chunk, visit.again) for visit in seen], np.int64).reshape(-1, 3)}
-    for index, (rows, probabilities) in enumerate(seen.values()):
-        arrays |= {f"rows{index}": rows, f"probabilities{index}": probabilities}
+    _, arrays, more = taken_apart(value.value if isinstance(value, Kept) else value)
+    visits = np.array(more["visits"], np.int64).reshape(-1, 3)
     try:
-        place = Folder(folder_of(job, dataset, node))
-        with place.making() as folder:
-            draft = folder / f"{name}.tmp"
-            with draft.open("wb") as file:
-                np.savez(file, allow_pickle=False, **arrays)
-            place.put(draft, f"{name}.npz")
-            return Beside(f"{name}.npz", _digest(folder / f"{name}.npz"))
+        with Folder(folder_of(job, dataset, node)).making(f"{name}.npz") as path:
+            with path.open("wb") as file:
+                np.savez(file, allow_pickle=False, visits=visits, **arrays)
+            return Beside(f"{name}.npz", sha256_of(path))
     except OSError as error:
-        return f"{error.filename}: {error.strerror}" if error.strerror else told(error)
+        return f"{error.filename}: {reason(error)}" if error.filename else reason(error)
 
 
 def fetch(job: Job, dataset: Dataset, node: int, piece: str, kept: Beside, what: str) -> dict[str, Any]:
@@ -64,15 +57,14 @@ def fetch(job: Job, dataset: Dataset, node: int, piece: str, kept: Beside, what:
     """
     path = folder_of(job, dataset, node) / Path(kept.name).name
     try:
-        if path.stat().st_size > LARGEST or _digest(path) != kept.sha256:
+        if path.stat().st_size > LARGEST or sha256_of(path) != kept.sha256:
             raise StepFailed(f"{what}: {path} is not as the checkpoint knows it; put it back, or start again")
         with np.load(path, allow_pickle=False) as arrays:
-            visits = [Visit(*map(int, visit)) for visit in arrays["visits"]]
-            seen = {visit: (arrays[f"rows{i}"], arrays[f"probabilities{i}"]) for i, visit in enumerate(visits)}
+            seen = put_together({"kind": "probabilities", "visits": arrays["visits"]}, arrays)
     except (OSError, ValueError, KeyError) as error:
         raise StepFailed(
-            f"{what}: {path} cannot be read ({told(error)}); the checkpoint needs it beside the shard of node {node}: "
-            "put it there, or start again"
+            f"{what}: {path} cannot be read ({reason(error)}); the checkpoint needs it beside the shard of "
+            f"node {node}: put it there, or start again"
         ) from None
     for rows, probabilities in seen.values():
         rows.setflags(write=False)
@@ -87,8 +79,3 @@ def sweep(job: Job, dataset: Dataset, node: int, names: Sequence[str]) -> None:
         path.unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

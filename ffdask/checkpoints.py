@@ -3,14 +3,14 @@
 A checkpoint holds whatever steps of later rounds may read of the rounds up to its own: layer states, heads, the
 probabilities that negatives are drawn from. It is one Zarr store in a zip file, one file of records, and, written last,
 a small manifest with the SHA-256 of both: what no manifest names does not exist. Nothing in it is ever unpickled.
+
+All of them bear their run's id, so that runs which were given one place neither read nor remove each other's.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-import warnings
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,23 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import zarr
-from zarr.storage import ZipStore
-
-from ffdask.calendar import Visit
-from ffdask.errors import BadInput, told
-from ffdask.head import HeadState
-from ffdask.layer import LayerState
-from ffdask.places import Place, place_at
+from ffdask import pieces
+from ffdask.errors import BadInput, reason, told
+from ffdask.places import Place, place_at, sha256_of
 from ffdask.records import Records
 from ffdask.schedules.steps import Need
 
 KEPT = 2
 """Checkpoints that are kept: the newest, and the one before should it be damaged."""
-
-LARGEST = 1 << 36
-"""Bytes that an array of a checkpoint may have."""
 
 MOST_FILES = 64
 """Of records, that a manifest names."""
@@ -43,19 +34,8 @@ MOST_FILES = 64
 LARGEST_MANIFEST = 1 << 26
 """Bytes that a manifest may have."""
 
-
-@dataclass(frozen=True)
-class Beside:
-    """A file that stays beside a federated node's shard: all that a checkpoint has of it.
-
-    Attributes
-    ----------
-    name : str
-    sha256 : str
-    """
-
-    name: str
-    sha256: str
+MANIFEST = re.compile(r"(?P<name>round\d{7,}(-(?P<run>\w+))?)\.json")
+FILE = re.compile(r"round\d{7,}(-\w+)?\.(jsonl|zarr\.zip)")
 
 
 @dataclass(frozen=True)
@@ -69,18 +49,21 @@ class Checkpoint:
         What later steps may read.
     records : Records
         Of every step of those rounds.
+    run : str
+        The run's id; empty in a run that was begun before runs had one.
     """
 
     round: int
     pieces: Mapping[Need, Any]
     records: Records
+    run: str = ""
 
 
 Manifest = dict[str, Any]
 
 
 def write(where: str | Path, checkpoint: Checkpoint, before: Manifest | None = None) -> Manifest:
-    """Write a checkpoint to a folder or a URL; older ones but the last are removed.
+    """Write a checkpoint to a folder or a URL; older ones of its run but the last are removed.
 
     Parameters
     ----------
@@ -100,57 +83,46 @@ def write(where: str | Path, checkpoint: Checkpoint, before: Manifest | None = N
     OSError
         If it cannot be written; the older ones are then untouched.
     """
-    place, name = place_at(where), _name(checkpoint.round)
+    place, name = place_at(where), _name(checkpoint.round, checkpoint.run)
     if before is not None and not set(before["records"]) <= set(place.names()):
         # Somebody made room.
         before = None
-    with place.making() as folder:
-        draft = folder / f"{name}.json.tmp"
-        try:
-            manifest = _made(folder, checkpoint, before)
-            for file in (f"{name}.zarr.zip", f"{name}.jsonl"):
-                place.put(folder / file, file)
-            draft.write_text(json.dumps(manifest))
-            place.put(draft, draft.stem)
-        except Exception:
-            # A disk that is full is not to be kept full by what was begun.
-            for file in (f"{name}.zarr.zip", f"{name}.jsonl", draft.name):
-                with suppress(OSError):
-                    (folder / file).unlink(missing_ok=True)
-            raise
-    _forget_old(place, name)
-    return manifest
-
-
-def _name(round_: int) -> str:
-    return f"round{round_:07d}"
-
-
-def _made(folder: Path, checkpoint: Checkpoint, before: Manifest | None) -> Manifest:
-    """Make a checkpoint's files; return its manifest."""
-    name = _name(checkpoint.round)
     # Now and then all records are written into one file, so that no manifest names too many.
     if before is not None and (len(before["records"]) >= MOST_FILES or before["round"] >= checkpoint.round):
         before = None
     older = {file: before["files"][file] for file in before["records"]} if before else {}
-    arrays, records = folder / f"{name}.zarr.zip", folder / f"{name}.jsonl"
-    described = []
-    with ZipStore(arrays, mode="w") as store:
-        group = zarr.create_group(store)
-        for index, (need, value) in enumerate(checkpoint.pieces.items()):
-            kind, named, more = _taken_apart(value)
-            for key, array in named.items():
-                # Weights do not compress, and time counts.
-                group.create_array(f"{index}/{key}", data=np.ascontiguousarray(array), compressors=None)
-            described.append({"step": need.step, "piece": need.piece, "kind": kind, **more})
-    with records.open("wb") as file:
-        file.writelines(checkpoint.records.lines(before["round"] if before else -1))
-    return {
-        "round": checkpoint.round,
-        "pieces": described,
-        "records": [*older, records.name],
-        "files": older | {path.name: _digest(path) for path in (arrays, records)},
-    }
+    arrays, records, files = f"{name}.zarr.zip", f"{name}.jsonl", dict[str, str]()
+    try:
+        with place.making(arrays) as path:
+            described = pieces.write(path, checkpoint.pieces)
+            digest = sha256_of(path)
+        files[arrays] = digest
+        with place.making(records) as path:
+            with path.open("wb") as file:
+                file.writelines(checkpoint.records.lines(before["round"] if before else -1))
+            digest = sha256_of(path)
+        files[records] = digest
+        manifest = {
+            "run": checkpoint.run,
+            "round": checkpoint.round,
+            "pieces": described,
+            "records": [*older, records],
+            "files": older | files,
+        }
+        with place.making(f"{name}.json") as path:
+            path.write_text(json.dumps(manifest))
+    except Exception:
+        # What no manifest names takes up nobody's place.
+        for put in files:
+            with suppress(Exception):
+                place.remove(put)
+        raise
+    _forget_old(place, name, checkpoint.run)
+    return manifest
+
+
+def _name(round_: int, run: str) -> str:
+    return f"round{round_:07d}{f'-{run}' if run else ''}"
 
 
 class Writer:
@@ -199,106 +171,94 @@ class Writer:
             before = self._written[-1] if self._written else None
             self._written.append(write(self.where, self._newest.pop(), before))
         except Exception as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else told(error)
-            self.say(f"a checkpoint could not be written ({reason}); the run goes on without")
+            self.say(f"a checkpoint could not be written ({reason(error)}); the run goes on without")
 
 
-def read(where: str | Path, say: Callable[[str], None]) -> Checkpoint | None:
+def read(where: str | Path, say: Callable[[str], None], run: str = "") -> Checkpoint | None:
     """Return a run's newest whole checkpoint, None if there is none; a damaged one is named and passed over.
+
+    Parameters
+    ----------
+    where : path or URL
+    say : callable
+        Takes a line for the user; also if there are checkpoints of other runs, which are left alone.
+    run : str
+        The run's id.
 
     Raises
     ------
     BadInput
         If a URL cannot be read.
     """
-    place = place_at(where)
-    try:
-        names = place.names()
-    except Exception as error:
-        raise BadInput(f"checkpoints: {where} cannot be read: {told(error)}") from None
-    for name in sorted(_manifests(names), reverse=True):
+    place, names = place_at(where), _names(where)
+    if others := runs_among(names) - {run}:
+        say(f"{where} holds checkpoints of {_listed(others)} too; they are left alone")
+    for name in sorted(_manifests(names, run), reverse=True):
         try:
-            return _read(place, name)
+            return _read(place, name, run)
         except Exception as error:
             # Whatever is wrong with its bytes, the one before may still be whole.
             say(f"checkpoint {name} is damaged ({error or type(error).__name__}); looking for the one before")
     return None
 
 
-def _manifests(names: Sequence[str]) -> list[str]:
-    """Return whose manifests are among some files' names."""
-    return [name.removesuffix(".json") for name in names if re.fullmatch(r"round\d{7,}\.json", name)]
+def check_free(where: str | Path, run: str = "") -> None:
+    """Refuse a place that holds checkpoints of another run than `run`, if it is named.
+
+    Raises
+    ------
+    BadInput
+        If there are some, or a URL cannot be read.
+    """
+    others = runs_among(_names(where)) - ({run} if run else set())
+    if others:
+        raise BadInput(
+            f"run.checkpoints (--checkpoints): given {where}, which holds the checkpoints of {_listed(others)}; give "
+            "each run a place of its own, go on with the run that they are of (--resume), or remove them"
+        )
 
 
-def _read(place: Place, name: str) -> Checkpoint:
+def runs_among(names: Sequence[str]) -> set[str]:
+    """Return the ids of the runs of which there are manifests among some files' names."""
+    return {match["run"] or "" for name in names if (match := MANIFEST.fullmatch(name))}
+
+
+def _listed(runs: set[str]) -> str:
+    return ", ".join(f"run {run}" if run else "a run without an id" for run in sorted(runs))
+
+
+def _names(where: str | Path) -> list[str]:
+    try:
+        return place_at(where).names()
+    except Exception as error:
+        raise BadInput(f"checkpoints: {where} cannot be read: {told(error)}") from None
+
+
+def _manifests(names: Sequence[str], run: str) -> list[str]:
+    """Return whose manifests are among some files' names, of a run."""
+    found = (MANIFEST.fullmatch(name) for name in names)
+    return [match["name"] for match in found if match and (match["run"] or "") == run]
+
+
+def _read(place: Place, name: str, run: str) -> Checkpoint:
     with place.got(f"{name}.json") as path:
         given = _json(path)
+    if given.get("run", "") != run:
+        raise ValueError(f"it is of run {given.get('run')!r}, whatever its name")
     with ExitStack() as stack:
         paths = [stack.enter_context(place.got(_file(file))) for file in (f"{name}.zarr.zip", *given["records"])]
         for path in paths:
-            if _digest(path) != given["files"][path.name]:
+            if sha256_of(path) != given["files"][path.name]:
                 raise ValueError(f"{path.name} is not as it was written")
-        return _understood(given, paths[0], paths[1:])
+        records = Records.of_lines(line for path in paths[1:] for line in path.read_bytes().splitlines())
+        return Checkpoint(int(given["round"]), pieces.read(paths[0], given["pieces"]), records, run)
 
 
 def _file(name: str) -> str:
     """Return a file's name out of a manifest, which names nothing beside it."""
-    if not re.fullmatch(r"round\d{7,}\.(jsonl|zarr\.zip)", name):
+    if not FILE.fullmatch(name):
         raise ValueError(f"it names a file {name!r}")
     return name
-
-
-def _understood(given: Mapping[str, Any], arrays: Path, records: Sequence[Path]) -> Checkpoint:
-    pieces: dict[Need, Any] = {}
-    with warnings.catch_warnings(), ZipStore(arrays, mode="r") as store:
-        warnings.simplefilter("ignore")
-        group = zarr.open_group(store, mode="r")
-        for index, described in enumerate(given["pieces"]):
-            # Of what stays beside a shard there is no array here.
-            part: Any = group.get(str(index), None)
-            named = {key: _array(array) for key, array in part.arrays()} if part is not None else {}
-            pieces[Need(described["step"], described["piece"])] = _put_together(described, named)
-    lines = [json.loads(line) for path in records for line in path.read_text().splitlines()]
-    return Checkpoint(int(given["round"]), pieces, Records({record["name"]: record for record in lines}))
-
-
-def _array(array: Any) -> np.ndarray:
-    if array.nbytes > LARGEST or array.dtype.kind not in "fiu":
-        raise ValueError(f"an array of {array.dtype}, {array.nbytes} bytes")
-    values = np.asarray(array[...])
-    values.setflags(write=False)
-    return values
-
-
-def _taken_apart(value: Any) -> tuple[str, dict[str, np.ndarray], dict[str, Any]]:
-    """Return a piece as (kind, arrays by name, what else there is to know)."""
-    if isinstance(value, LayerState):
-        return "layer", value.arrays(), {"steps": value.steps}
-    if isinstance(value, HeadState):
-        return "head", value.arrays(), {}
-    if isinstance(value, Beside):
-        return "beside", {}, {"name": value.name, "sha256": value.sha256}
-    named: dict[str, np.ndarray] = {}
-    for index, (rows, probabilities) in enumerate(value.values()):
-        named |= {f"rows{index}": rows, f"probabilities{index}": probabilities}
-    return "probabilities", named, {"visits": [[visit.epoch, visit.chunk, visit.again] for visit in value]}
-
-
-def _put_together(described: Mapping[str, Any], named: dict[str, np.ndarray]) -> Any:
-    """Return the piece that `_taken_apart` took apart."""
-    if described["kind"] == "head":
-        return HeadState(named["weights"], named["moment"])
-    if described["kind"] == "layer":
-        return LayerState.of(named, int(described["steps"]))
-    if described["kind"] == "beside":
-        return Beside(str(described["name"]), str(described["sha256"]))
-    visits = [Visit(*map(int, visit)) for visit in described["visits"]]
-    return {visit: (named[f"rows{i}"], named[f"probabilities{i}"]) for i, visit in enumerate(visits)}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _json(path: Path) -> Any:
@@ -307,20 +267,21 @@ def _json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-def _forget_old(place: Place, newest: str) -> None:
-    """Remove all checkpoints before `newest` but the last few, manifests first, and what no manifest names.
+def _forget_old(place: Place, newest: str, run: str) -> None:
+    """Remove all of a run's checkpoints before `newest` but the last few, manifests first, and what no manifest names.
 
     Later ones, which a resumed run found damaged, take up nobody's place; they are written again in their turn.
     """
-    names = [name for name in place.names() if name.partition(".")[0] <= newest]
-    manifests = sorted(_manifests(names), reverse=True)
+    own = re.compile(rf"(round\d{{7,}}{re.escape(f'-{run}' if run else '')})\..*")
+    names = {name: match[1] for name in place.names() if (match := own.fullmatch(name)) and match[1] <= newest}
+    manifests = sorted(_manifests(list(names), run), reverse=True)
     for manifest in manifests[KEPT:]:
         place.remove(f"{manifest}.json")
     kept = {f"{manifest}.json" for manifest in manifests}
     for manifest in manifests[:KEPT]:
         with suppress(ValueError, KeyError, TypeError), place.got(f"{manifest}.json") as path:
             kept |= _json(path)["files"].keys()
-    for name in names:
+    for name, of in names.items():
         # What a damaged manifest named is not known: what bears its name stays.
-        if name.startswith("round") and name not in kept and name.partition(".")[0] not in manifests[:KEPT]:
+        if name not in kept and of not in manifests[:KEPT]:
             place.remove(name)

@@ -6,17 +6,19 @@ import contextlib
 import os
 import socket
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dask.utils import funcname
 from distributed import Client, SpecCluster, Worker, performance_report
 from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.security import Security
 
 from ffdask import blocks, machine
 from ffdask.embedded import configured, embedded_cluster, machine_memory, resource_name, silenced
-from ffdask.errors import BadInput, Lost, RunFailed, told
+from ffdask.errors import BadInput, Lost, RunFailed, reason, told
 from ffdask.kept import is_kept
 from ffdask.lost import Watch
 from ffdask.slots import Slot, addresses_of, is_there, workers_of
@@ -106,8 +108,27 @@ class Cluster:
         """Return what ``function(*args)`` returns on each worker, by the worker's name.
 
         As a task, which may take its time, not on the worker's event loop as `Client.run` would.
+
+        Raises
+        ------
+        Lost
+            If a worker goes before it has answered.
+        StepFailed
+            If the function raises on a worker: with its name, and why.
+        RunFailed
+            If the scheduler is gone.
         """
-        futures = [self.client.submit(function, *args, resources={slot.resource: 0}, pure=False) for slot in self.slots]
+        asked = uuid.uuid4().hex
+        futures = [
+            self.client.submit(
+                function,
+                *args,
+                key=f"{funcname(function)}-{slot.name}-{asked}",
+                resources={slot.resource: 0},
+                pure=False,
+            )
+            for slot in self.slots
+        ]
         try:
             values = Watch(self.client, self.slots).gather(futures)
         except Lost as lost:
@@ -205,13 +226,25 @@ class Cluster:
         reasons |= self.client.run(blocks.out_of_reach, probes, workers=here)
         return next((f"{who}: {reason}" for who, reason in reasons.items() if reason), "")
 
-    def report(self, file: str | None) -> contextlib.AbstractContextManager[Any]:
-        """Return an entered context that writes Dask's performance report until it is left, if a file is named."""
-        stack = contextlib.ExitStack()
-        if file:
-            stack.enter_context(self.client.as_current())
-            stack.enter_context(performance_report(filename=file))
-        return stack
+    @contextlib.contextmanager
+    def report(self, file: str | None, say: Say) -> Iterator[None]:
+        """Write Dask's performance report of what happens meanwhile, if a file is named.
+
+        If it cannot be, that is said: what is computed meanwhile is worth more.
+        """
+        if not file:
+            yield
+            return
+        report = performance_report(filename=file)
+        with self.client.as_current():
+            report.__enter__()
+            try:
+                yield
+            finally:
+                try:
+                    report.__exit__(None, None, None)
+                except Exception as error:
+                    say(f"the report {file} could not be written ({reason(error)})")
 
     def peak_memory(self) -> int:
         """Return the peak resident bytes of the job's processes, summed: this one and the workers'."""
@@ -319,10 +352,10 @@ def _connect(table: ClusterTable) -> Client:
             "the same in Dask's configuration (distributed.comm.tls)"
         ) from None
     except (OSError, ValueError, TimeoutError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInput(
             f"cluster.scheduler (--scheduler): given {address!r}, which does not answer within {CONNECT_SECONDS} s "
-            f"({reason}); start one with `dask scheduler` and give its address, such as tcp://host:8786"
+            f"({why}); start one with `dask scheduler` and give its address, such as tcp://host:8786"
         ) from None
 
 

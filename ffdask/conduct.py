@@ -47,7 +47,7 @@ from ffdask.plan import (
 from ffdask.precision import settle
 from ffdask.recovery import see_through
 from ffdask.resolved import check_change, resolve
-from ffdask.resume import go_on, how_to_go_on
+from ffdask.resume import go_on, how_to_go_on, run_of
 from ffdask.shards import Federation
 from ffdask.slots import Placement, Slot
 from ffdask.store import RunFolder, check_out, prepare
@@ -139,7 +139,9 @@ def conduct(
     # A schedule of one's own is looked at before anything is fetched or started.
     check_schedule(resolve(config, known, default_units(config.cluster), roughly(config, known)))
     dataset = datasets.obtain(config.data.dataset, say)
-    run, controls = uuid.uuid4().hex[:8], controls or Controls()
+    # The run's, however often it is resumed; and of what this process has on the cluster, whatever another has left.
+    run, here = uuid.uuid4().hex[:8] if resume is None else run_of(resume), uuid.uuid4().hex[:8]
+    controls = controls or Controls()
     with contextlib.ExitStack() as stack:
         interrupts = stack.enter_context(heeded(controls.interrupts))
         # Held here too: the test set is evaluated in this process, in blocks on threads of our own.
@@ -147,7 +149,7 @@ def conduct(
         stack.enter_context(telling_of_the_scheduler())
         # A cluster of its own is begun whole, so that it can be ended.
         with interrupts.gently(client is None and config.cluster.scheduler is None):
-            cluster = stack.enter_context(open_cluster(config.cluster, run, say, client))
+            cluster = stack.enter_context(open_cluster(config.cluster, here, say, client))
         interrupts.check()
         federation = federate(config, dataset, cluster, say)
         config = settle(config, partial(cluster.on_each_worker, without_bfloat16), say)
@@ -157,14 +159,14 @@ def conduct(
         slots, ahead = place(resolved, cluster.slots)
         check_memory(ahead, *cluster.memory_limit())
         placement = settle_down(resolved, cluster, slots, _nobody if resolved.federation else say)
-        record = record_of(resolved, cluster, device)
+        record = {"run": run, **record_of(resolved, cluster, device)}
         folder, checkpoint = _begun(config, record, resume, say)
         controls.path = folder.path
         every, attempts = checkpoint_rounds(resolved), itertools.count()
         stack.enter_context(_noted(how_to_go_on(folder.path, every > 0)))
         if federation is None:
             # What leaves a federated node goes through its connections, where it can be watched.
-            stack.enter_context(cluster.sharing(run, config.cluster, say))
+            stack.enter_context(cluster.sharing(here, config.cluster, say))
         told = Watchers(watchers, say)
         writer = checkpoints.Writer(config.run.checkpoints or folder.checkpoints, say)
         before = list(checkpoint.records.values()) if checkpoint else []
@@ -189,7 +191,7 @@ def conduct(
         def begin(placement: Placement, checkpoint: Checkpoint | None) -> Training:
             tell, before[:] = before[:], []
             # Of each beginning its own keys: what an earlier one has left in work is none of its business.
-            keys, now = f"{run}.{next(attempts)}", replace(resolved, job=job())
+            keys, now = f"{run or here}.{here}.{next(attempts)}", replace(resolved, job=job())
             return Training(
                 Graph(cluster.client, keys, now, placement, cut_rounds(resolved)),
                 schedule_of(resolved)(resolved.plan),
@@ -197,7 +199,7 @@ def conduct(
                 told.record,
                 every,
                 config.run.checkpoint_seconds or math.inf,
-                writer.write,
+                lambda made: writer.write(replace(made, run=run)),
                 checkpoint,
                 session,
                 say,
@@ -211,7 +213,7 @@ def conduct(
 
         try:
             told.begin(resolved, cluster.dashboard)
-            with cluster.report(config.run.report):
+            with cluster.report(config.run.report, say):
                 network, training = see_through(
                     begin, placement, partial(place_anew, resolved, costs, cluster, say), checkpoint, interrupts, say
                 )
@@ -219,7 +221,7 @@ def conduct(
             writer.close()
             controls.close()
             told.end()
-        ended = Ended(network, list(training.records.values()), resolved, cluster, device, begun)
+        ended = Ended(network, training.records, resolved, cluster, device, begun)
         with interrupts.gently():
             path, figures = leave(folder, ended, record, say)
         interrupts.ending()
@@ -293,7 +295,10 @@ def check_before_data(config: Config, resumes: bool = False) -> str:
         if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
             raise BadInput(f"run.report (--report): given {config.run.report}, but {folder} is no folder to write to")
     if config.run.checkpoints is not None:
-        place_at(config.run.checkpoints)
+        if resumes:
+            place_at(config.run.checkpoints)
+        else:
+            checkpoints.check_free(config.run.checkpoints)
     if config.cluster.device == "gpu":
         raise BadInput(
             "cluster.device (--device): given 'gpu', but this version of ffdask has kernels for the CPU only; "

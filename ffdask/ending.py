@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from ffdask import timeline
 from ffdask.cluster import Cluster
-from ffdask.errors import RunFailed, told
+from ffdask.errors import RunFailed, reason
 from ffdask.history import history
 from ffdask.network import Network
+from ffdask.records import Record, Records
 from ffdask.resolved import Resolved
 from ffdask.store import RunFolder
 from ffdask.summary import figures_of, test, validate
@@ -31,7 +32,7 @@ class Ended:
     Attributes
     ----------
     network : Network
-    records : list of dict
+    records : Records
         Of every step.
     resolved : Resolved
     cluster : Cluster
@@ -41,16 +42,21 @@ class Ended:
     """
 
     network: Network
-    records: list[dict[str, Any]]
+    records: Records
     resolved: Resolved
     cluster: Cluster
     device: str
     begun: float
 
     @cached_property
+    def steps(self) -> list[Record]:
+        """Every step's record; made when it is asked for, for it may take much memory: behind what matters more."""
+        return list(self.records.values())
+
+    @cached_property
     def history(self) -> xr.Dataset:
         """By chapter and layer."""
-        return history(self.records, self.resolved.plan.calendar, self.resolved.plan.layers)
+        return history(self.steps, self.resolved.plan.calendar, self.resolved.plan.layers)
 
 
 def leave(
@@ -76,34 +82,30 @@ def leave(
         return folder.path, _write(folder, ended)
     except Exception as error:
         # Whatever it is, the network is worth another try: a full disk, no memory for the thread that writes.
-        reason = _reason(error)
+        why = reason(error)
     try:
         other = RunFolder(Path(tempfile.mkdtemp(prefix="ffdask-run-")))
         other.write_configuration(ended.resolved.config.tables(), record)
-        say(f"{folder.path} cannot be written ({reason}); what was trained goes to {other.path}")
+        say(f"{folder.path} cannot be written ({why}); what was trained goes to {other.path}")
         return other.path, _write(other, ended)
     except Exception as error:
         raise RunFailed(
-            f"the run has ended, but can be written neither to {folder.path} ({reason}) nor to {tempfile.gettempdir()} "
-            f"({_reason(error)}): make room"
+            f"the run has ended, but can be written neither to {folder.path} ({why}) nor to {tempfile.gettempdir()} "
+            f"({reason(error)}): make room"
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    return error.strerror if isinstance(error, OSError) and error.strerror else told(error)
 
 
 def _write(folder: RunFolder, ended: Ended) -> dict[str, Any]:
     resolved, cluster, network = ended.resolved, ended.cluster, ended.network
     folder.write_network(network)
-    folder.write_records(ended.records)
+    folder.write_records(ended.records.lines())
     folder.write_history(ended.history)
-    figures = figures_of(resolved, cluster, ended.records, ended.device)
+    figures = figures_of(resolved, cluster, ended.steps, ended.device)
     title = (
         f"{figures['schedule']}: {figures['train_seconds']:.1f} s on {cluster.units} units, "
         f"{100 * figures['utilization']:.0f} % busy"
     )
-    timeline.draw(ended.records, folder.path / "timeline.png", title)
+    timeline.draw(ended.steps, folder.path / "timeline.png", title)
     classifier, threads = resolved.config.network.classifier, os.cpu_count() or 1
     tested = test(network, classifier, resolved.dataset, threads)
     figures = tested | validate(network, classifier, resolved, threads) | figures

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import sysconfig
 import traceback
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -61,12 +62,17 @@ def nearest(given: str, allowed: Iterable[str]) -> str:
 def told(error: BaseException) -> str:
     """Return an exception in one line: its type, its message, and the last line of the user's own that led to it."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = os.path.dirname(os.path.abspath(__file__)) + os.sep
+    others = (os.path.dirname(os.path.abspath(__file__)) + os.sep, sysconfig.get_path("stdlib") + os.sep, "<frozen")
     own = [
         frame
         for frame in frames
-        if not frame.filename.startswith((ours, "<frozen")) and "site-packages" not in frame.filename.split(os.sep)
+        if not frame.filename.startswith(others) and "site-packages" not in frame.filename.split(os.sep)
     ]
     message = " ".join(str(error).split())
     where = f" ({os.path.basename(own[-1].filename)}:{own[-1].lineno})" if own else ""
     return f"{type(error).__name__}{': ' if message else ''}{message}{where}"
+
+
+def reason(error: BaseException) -> str:
+    """Return why something went wrong, in few words: the system's own where it was the system, else as `told`."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else told(error)

@@ -19,11 +19,11 @@ from distributed import Client, Future, fire_and_forget
 
 from ffdask.beside import fetch, keep, sweep
 from ffdask.blocks import Published, plain
-from ffdask.checkpoints import Beside
 from ffdask.errors import RunFailed
 from ffdask.job import Job
 from ffdask.lost import Watch
 from ffdask.on_worker import figures, given, pick, run_step
+from ffdask.pieces import Beside
 from ffdask.resolved import Resolved
 from ffdask.schedules.ideal import units_taken
 from ffdask.schedules.ledger import Ledger
@@ -61,7 +61,8 @@ class Graph:
     ----------
     client : distributed.Client
     run : str
-        The run's id, in every key: two runs on one cluster are never mixed.
+        In every key, so that two runs on one cluster are never mixed: the run's id, a point, and what else there is to
+        tell this beginning of it from others.
     resolved : Resolved
     placement : Placement
         Each node's slot, and which workers are sent rows.

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError
-from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import CancelledError, wait
 from contextlib import contextmanager
 from typing import Any
 
 from distributed import Client, Future, KilledWorker
 from distributed.comm import CommClosedError
 
-from ffdask.errors import Lost, RunFailed
+from ffdask.errors import FFDaskError, Lost, RunFailed, StepFailed, told
 from ffdask.slots import SCHEDULER_GONE, Slot, is_there, workers_of
 
 LOOK_SECONDS = 0.5
@@ -78,18 +77,30 @@ class Watch:
         ------
         Lost
             If a worker is gone, or a value.
+        StepFailed
+            If one of the tasks raised: with the task's name, and why.
+        RunFailed
+            If the scheduler is gone; or as a task raised it.
         """
         coming = asyncio.run_coroutine_threadsafe(_gathered(self.client, futures), self.client.loop.asyncio_loop)
         try:
-            while True:
-                try:
-                    return coming.result(timeout=LOOK_SECONDS)
-                except NotYet:
-                    if coming.done():
-                        raise
-                    self.look()
-        except (KilledWorker, CancelledError, OSError) as error:
-            raise Lost(f"a result was lost before it was read: {type(error).__name__}: {error}") from error
+            while not wait([coming], timeout=LOOK_SECONDS).done:
+                self.look()
+            return coming.result()
+        except FFDaskError:
+            raise
+        except Exception as error:
+            failed = next((future for future in futures if future.status == "error"), None)
+            # A task's own exception, of a kind that a connection may raise too, takes no worker away.
+            if failed is not None and not isinstance(error, KilledWorker):
+                # As it is called in every beginning of the run.
+                name = str(failed.key).rpartition("-")[0]
+                own = StepFailed(f"task {name} failed: {told(error)}")
+                own.step = name
+                raise own from error
+            if isinstance(error, KilledWorker | CancelledError | OSError):
+                raise Lost(f"a result was lost before it was read: {type(error).__name__}: {error}") from error
+            raise
         finally:
             coming.cancel()
 

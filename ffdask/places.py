@@ -7,6 +7,7 @@ when all of it has come.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -22,11 +23,12 @@ class Place(Protocol):
     def names(self) -> list[str]:
         """Return the names of all files; none where nothing was ever put."""
 
-    def making(self) -> contextlib.AbstractContextManager[Path]:
-        """Return a folder of this machine's in which files are made before they are put."""
+    def making(self, name: str) -> contextlib.AbstractContextManager[Path]:
+        """Return a path of this machine's to make a file at, which is put when that is left.
 
-    def put(self, made: Path, name: str) -> None:
-        """Put a file that was made; raises OSError, or whatever the store raises, if it cannot be kept."""
+        Nothing is put, and nothing stays, if an exception leaves it. Raises OSError, or whatever the store raises, if
+        the file cannot be kept.
+        """
 
     def got(self, name: str) -> contextlib.AbstractContextManager[Path]:
         """Return a file as one of this machine's."""
@@ -51,16 +53,20 @@ class Folder:
         return sorted(path.name for path in self.path.glob("*"))
 
     @contextlib.contextmanager
-    def making(self) -> Iterator[Path]:
-        """Return the folder itself: what is made is put without a copy."""
+    def making(self, name: str) -> Iterator[Path]:
+        """Return a path beside the file's: what bears its name is whole, and on the disk, with the folder's list."""
         self.path.mkdir(exist_ok=True)
-        yield self.path
-
-    def put(self, made: Path, name: str) -> None:
-        """Have a file, then the folder's list of files, on the disk."""
-        _to_disk(made)
-        made.replace(self.path / name)
-        _to_disk(self.path)
+        draft = self.path / f"{name}.tmp"
+        try:
+            yield draft
+            _to_disk(draft)
+            draft.replace(self.path / name)
+            _to_disk(self.path)
+        except BaseException:
+            # A disk that is full is not to be kept full by what was begun.
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
+            raise
 
     @contextlib.contextmanager
     def got(self, name: str) -> Iterator[Path]:
@@ -109,22 +115,20 @@ class Store:
             return []
 
     @contextlib.contextmanager
-    def making(self) -> Iterator[Path]:
-        """Return a folder among temporary files."""
+    def making(self, name: str) -> Iterator[Path]:
+        """Return a path among temporary files; what is made there is sent."""
         with tempfile.TemporaryDirectory(prefix="ffdask-checkpoint-") as folder:
-            yield Path(folder)
-
-    def put(self, made: Path, name: str) -> None:
-        """Send a file."""
-        self.files.makedirs(self.root, exist_ok=True)
-        self.files.put_file(str(made), f"{self.root}/{name}")
+            made = Path(folder) / name
+            yield made
+            self.files.makedirs(self.root, exist_ok=True)
+            self.files.put_file(str(made), f"{self.root}/{name}")
 
     @contextlib.contextmanager
     def got(self, name: str) -> Iterator[Path]:
         """Return a copy among temporary files."""
-        with self.making() as folder:
-            self.files.get_file(f"{self.root}/{name}", str(folder / name))
-            yield folder / name
+        with tempfile.TemporaryDirectory(prefix="ffdask-checkpoint-") as folder:
+            self.files.get_file(f"{self.root}/{name}", str(Path(folder) / name))
+            yield Path(folder) / name
 
     def remove(self, name: str) -> None:
         """Remove a file."""
@@ -140,6 +144,12 @@ def place_at(where: str | Path) -> Place:
         As `Store`.
     """
     return Store(where) if isinstance(where, str) and "://" in where else Folder(Path(where))
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _to_disk(path: Path) -> None:

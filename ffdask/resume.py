@@ -10,7 +10,7 @@ from typing import Any
 from ffdask import checkpoints
 from ffdask.checkpoints import Checkpoint
 from ffdask.config import Config, load
-from ffdask.errors import BadInput
+from ffdask.errors import BadInput, reason
 from ffdask.store import RunFolder, open_unfinished
 
 Say = Callable[[str], None]
@@ -43,7 +43,8 @@ def stopped_run(path: str | Path, keys: Mapping[str, Any]) -> Config:
     path : path
         The run's folder.
     keys : mapping
-        ``table.key`` -> value, of the tables ``cluster`` and ``run`` only: whatever else is the run's own.
+        ``table.key`` -> value, of the tables ``cluster`` and ``run`` only: whatever else is the run's own. Another
+        ``run.checkpoints`` is where they go from then on.
 
     Raises
     ------
@@ -54,13 +55,13 @@ def stopped_run(path: str | Path, keys: Mapping[str, Any]) -> Config:
     own = [
         key
         for key in keys
-        if key.partition(".")[0] not in ("cluster", "run")
-        or key in ("run.out", "run.overwrite", "run.evaluate_every", "run.checkpoints")
+        if key.partition(".")[0] not in ("cluster", "run") or key in ("run.out", "run.overwrite", "run.evaluate_every")
     ]
     if own:
+        looks = "; looks at the test set are steps of the schedule" if "run.evaluate_every" in own else ""
         raise BadInput(
-            f"--resume: given {', '.join(own)} too; a run goes on as it was configured: give flags of the cluster and "
-            "of what is said only, or start another run"
+            f"--resume: given {', '.join(own)} too; a run goes on as it was configured{looks}: give flags of the "
+            "cluster, of checkpoints and of what is said only, or start another run"
         )
     recorded = {f"{table}.{key}": value for table, part in tables.items() for key, value in part.items()}
     if "cluster.scheduler" in keys:
@@ -69,12 +70,37 @@ def stopped_run(path: str | Path, keys: Mapping[str, Any]) -> Config:
     return load(None, recorded | {"run.out": str(path)} | dict(keys))
 
 
+def run_of(path: str | Path) -> str:
+    """Return the id of a run that was stopped; an empty one if it was begun before runs had one.
+
+    Raises
+    ------
+    BadInput
+        If there is no such run, or it has ended.
+    """
+    _, before = open_unfinished(path)
+    return str(before.get("run", ""))
+
+
 def go_on(path: Path, record: Mapping[str, Any], where: str | None, say: Say) -> tuple[RunFolder, Checkpoint | None]:
     """Return a stopped run's folder and its newest checkpoint, if what it computes is still the same.
 
-    `where` is the URL that the checkpoints went to, if it was not the folder.
+    Parameters
+    ----------
+    path : Path
+    record : mapping
+        The configuration with nothing left open, as it is now.
+    where : str or None
+        The URL that checkpoints go to, None for the folder: if it is not the one that they went to, they move there.
+    say : callable
+
+    Raises
+    ------
+    BadInput
+        If there is no such run, it has ended, or would compute something else now; or if a place of checkpoints cannot
+        be read, or the new one is another run's, or cannot be written.
     """
-    _, before = open_unfinished(path)
+    tables, before = open_unfinished(path)
     # By way of JSON, as the one before was.
     now = json.loads(json.dumps(record))
     different = [key for key in SAME if before.get(key) != now.get(key)]
@@ -87,10 +113,27 @@ def go_on(path: Path, record: Mapping[str, Any], where: str | None, say: Say) ->
         )
     if before["fingerprint"] != now["fingerprint"]:
         say("the same bits are not promised: this machine, or what is installed on it, is not what the run began with")
-    folder = RunFolder(path)
-    checkpoint = checkpoints.read(where or folder.checkpoints, say)
+    folder, run, were = RunFolder(path), before.get("run", ""), tables["run"].get("checkpoints")
+    checkpoint = checkpoints.read(were or folder.checkpoints, say, run)
     say(f"going on after round {checkpoint.round}" if checkpoint else "no checkpoint was written: from the start")
+    if where != were:
+        _move(checkpoint, where or folder.checkpoints, run)
+        folder.move_checkpoints(where)
+        say(f"checkpoints go to {where or folder.checkpoints} from now on; {were or folder.checkpoints} stays as it is")
     return folder, checkpoint
+
+
+def _move(checkpoint: Checkpoint | None, to: str | Path, run: str) -> None:
+    """Have the run's checkpoint at a new place before that is recorded: whenever this is broken off, there is one."""
+    checkpoints.check_free(to, run)
+    if checkpoint is not None:
+        try:
+            checkpoints.write(to, checkpoint)
+        except Exception as error:
+            raise BadInput(
+                f"run.checkpoints (--checkpoints): given {to}, which cannot be written ({reason(error)}); give another "
+                "place"
+            ) from None
 
 
 def how_to_go_on(path: Path, checkpoints_are_written: bool) -> str:

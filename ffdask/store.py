@@ -10,6 +10,7 @@ import datetime
 import itertools
 import json
 import os
+import re
 import shutil
 import uuid
 import warnings
@@ -22,7 +23,7 @@ import zarr
 
 from ffdask.changes import Change
 from ffdask.datasets import Dataset
-from ffdask.errors import BadInput
+from ffdask.errors import BadInput, reason
 from ffdask.head import HeadState, layers_read
 from ffdask.labels import Overlay
 from ffdask.layer import LayerState
@@ -57,9 +58,38 @@ class RunFolder:
         return self.path / "run.zarr"
 
     def write_configuration(self, tables: Mapping[str, Any], resolved: Mapping[str, Any]) -> None:
-        """Write what is computed, as given (`tables`) and with nothing left open (`resolved`)."""
+        """Write what is computed, as given (`tables`) and with nothing left open (`resolved`).
+
+        Raises
+        ------
+        BadInput
+            If it cannot be written.
+        """
         attributes = {"format": FORMAT, "configuration": dict(tables), "resolved": dict(resolved)}
-        zarr.create_group(str(self.zarr), attributes=attributes)
+        try:
+            zarr.create_group(str(self.zarr), attributes=attributes)
+        except OSError as error:
+            # Half of it would be nobody's run, which a second try could not replace.
+            shutil.rmtree(self.zarr, ignore_errors=True)
+            raise BadInput(
+                f"run.out (--out): given {self.path}, which cannot be written ({reason(error)}); make room, or give "
+                "another folder"
+            ) from None
+
+    def move_checkpoints(self, where: str | None) -> None:
+        """Record that the run's checkpoints are at a URL from now on, or, for None, in its folder.
+
+        Raises
+        ------
+        BadInput
+            If it cannot be written.
+        """
+        try:
+            attributes = zarr.open_group(str(self.zarr)).attrs
+            tables: Any = attributes["configuration"]
+            attributes["configuration"] = tables | {"run": {**tables["run"], "checkpoints": where}}
+        except OSError as error:
+            raise BadInput(f"--resume: given {self.path}, which cannot be written ({reason(error)})") from None
 
     def write_changes(self, changes: Sequence[Change]) -> None:
         """Write the changes that were made to the configuration while the run went; raises OSError if it cannot."""
@@ -91,10 +121,10 @@ class RunFolder:
         """Write the history, for `xarray.open_zarr(folder / "run.zarr", group="history")`."""
         history.to_zarr(self.zarr, group="history", mode="w", consolidated=False, zarr_format=3)
 
-    def write_records(self, records: Iterable[Mapping[str, Any]]) -> None:
+    def write_records(self, lines: Iterable[bytes]) -> None:
         """Write ``records.jsonl``: what each step was, on which worker, from when to when, and its figures."""
-        with (self.path / "records.jsonl").open("w") as file:
-            file.writelines(json.dumps(dict(record)) + "\n" for record in records)
+        with (self.path / "records.jsonl").open("wb") as file:
+            file.writelines(lines)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``: the figures of the run."""
@@ -126,7 +156,7 @@ def prepare(out: str | None, overwrite: bool) -> RunFolder:
         probe.unlink()
     except OSError as error:
         raise BadInput(
-            f"run.out (--out): given {out}, which cannot be written ({error.strerror or error}); give a folder that can"
+            f"run.out (--out): given {out}, which cannot be written ({reason(error)}); give a folder that can"
         ) from None
     return RunFolder(path)
 
@@ -189,7 +219,7 @@ def check_out(out: str | None, overwrite: bool) -> None:
             above = above.parent
     except OSError as error:
         raise BadInput(
-            f"run.out (--out): given {out}, which cannot be written ({error.strerror or error}); give another one"
+            f"run.out (--out): given {out}, which cannot be written ({reason(error)}); give another one"
         ) from None
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise BadInput(f"run.out (--out): given {path}, but {above} cannot be written; give a folder that can")
@@ -246,6 +276,8 @@ def _resolved(root: Any) -> dict[str, Any]:
     Dataset(**resolved["dataset"])
     if not isinstance(resolved["classifier"], str):
         raise ValueError("its classifier is not a name")
+    if not re.fullmatch(r"\w{0,64}", resolved.get("run", "")):
+        raise ValueError(f"its run's id is {resolved['run']!r}")
     return resolved
 
 

@@ -73,7 +73,7 @@ def _path(value: str) -> str:
 
 
 def _url(value: str) -> str:
-    if "://" not in value:
+    if "://" not in value and value != "none":
         raise PydanticCustomError("url", "must be a URL such as s3://bucket/run, or file:///folder")
     return value
 
@@ -238,7 +238,8 @@ class RunTable:
     ] = None
     checkpoints: Annotated[
         Annotated[PathText, AfterValidator(_url)] | None,
-        Field(description="URL to keep checkpoints at, as fsspec has them; left out: the run's folder"),
+        AfterValidator(lambda value: None if value == "none" else value),
+        Field(description="URL to keep checkpoints at, as fsspec has them; left out, or none: the run's folder"),
     ] = None
     cut_every: Annotated[Count, Field(description="chapters between cuts of the task graph")] = 4
     report: Annotated[PathText | None, Field(min_length=1, description="file for Dask's performance report")] = None

@@ -127,7 +127,7 @@ class Training:
         self._marked = time.monotonic()
         self.newest = self.resume
         if self.resume:
-            self.records.update(self.resume.records)
+            self.records = self.resume.records.copy()
 
     def run(self) -> Network:
         """Run the schedule to its end; return the trained network.
@@ -330,7 +330,7 @@ class Training:
 
     def _restore(self, step: Step, checkpoint: Checkpoint) -> None:
         """Take from the checkpoint what a step gave, instead of doing it."""
-        if step.name not in checkpoint.records:
+        if step.name not in self.records:
             raise RunFailed(
                 f"the checkpoint knows no step {step.name}, which the schedule yields: the run was another one"
             )

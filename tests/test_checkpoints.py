@@ -10,17 +10,18 @@ import weakref
 import numpy as np
 import pytest
 
-from ffdask import checkpoints
+from ffdask import checkpoints, pieces, places
 from ffdask.checkpoints import Checkpoint, Writer, read
+from ffdask.errors import BadInput
 from ffdask.head import HeadState
 from ffdask.records import Records
 from ffdask.schedules.steps import Need
 
 
-def checkpoint(number: int) -> Checkpoint:
+def checkpoint(number: int, run: str = "") -> Checkpoint:
     head = HeadState(np.full((4, 3), number, np.float32), np.zeros((4, 3), np.float32))
     records = Records({f"step{i}": {"name": f"step{i}", "round": i, "loss": i / 3} for i in range(number + 1)})
-    return Checkpoint(number, {Need("head-chapter000", "state"): head}, records)
+    return Checkpoint(number, {Need("head-chapter000", "state"): head}, records, run)
 
 
 def rounds(folder) -> list[int]:
@@ -145,3 +146,76 @@ def test_a_manifest_cannot_name_what_is_not_beside_it(tmp_path, name):
     said: list[str] = []
     assert read(tmp_path, said.append) is None
     assert "it names a file" in said[0]
+
+
+def test_what_bears_its_name_is_whole(tmp_path, monkeypatch):
+    """Also where a resumed run writes over what it found damaged, while somebody reads."""
+    checkpoints.write(tmp_path, checkpoint(1))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    write, seen = pieces.write, []
+
+    def looked_at(path, given):
+        described = write(path, given)
+        seen.append({name: (tmp_path / name).read_bytes() for name in before})
+        return described
+
+    monkeypatch.setattr(pieces, "write", looked_at)
+    changed = Checkpoint(1, {Need("head-chapter000", "state"): HeadState(*np.ones((2, 4, 3), np.float32))}, Records())
+    checkpoints.write(tmp_path, changed)
+    assert seen == [before]
+    assert {path.name for path in tmp_path.iterdir()} == set(before)
+    assert (tmp_path / "round0000001.zarr.zip").read_bytes() != before["round0000001.zarr.zip"]
+
+
+@pytest.mark.parametrize("room", [0, 1, 2])
+def test_a_full_disk_is_not_kept_full_by_what_was_begun(tmp_path, monkeypatch, room):
+    checkpoints.write(tmp_path, checkpoint(1))
+    before, left, put = sorted(path.name for path in tmp_path.iterdir()), [room], places._to_disk
+
+    def full(path):
+        if path.suffix == ".tmp":
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        put(path)
+
+    monkeypatch.setattr(places, "_to_disk", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.write(tmp_path, checkpoint(2))
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_runs_in_one_place_neither_read_nor_remove_each_others(tmp_path):
+    before = dict.fromkeys(("", "a1", "b2"))
+    for number in range(4):
+        for run in before:
+            before[run] = checkpoints.write(tmp_path, checkpoint(number + (run == "b2"), run), before[run])
+    for run, newest in (("", 3), ("a1", 3), ("b2", 4)):
+        said: list[str] = []
+        found = read(tmp_path, said.append, run)
+        assert found is not None
+        assert (found.round, found.run, len(found.records)) == (newest, run, newest + 1)
+        (line,) = said
+        others = {"", "a1", "b2"} - {run}
+        assert [f"run {other}" in line for other in ("a1", "b2")] == [other in others for other in ("a1", "b2")]
+        assert ("a run without an id" in line) == ("" in others)
+    assert len(list(tmp_path.glob("*.json"))) == 3 * checkpoints.KEPT
+    assert read(tmp_path, print, "c3") is None
+
+
+def test_a_checkpoint_that_was_given_another_runs_name_is_damaged(tmp_path):
+    checkpoints.write(tmp_path, checkpoint(1, "a1"))
+    for path in list(tmp_path.iterdir()):
+        path.rename(tmp_path / path.name.replace("a1", "b2"))
+    said: list[str] = []
+    assert read(tmp_path, said.append, "b2") is None
+    assert "it is of run 'a1', whatever its name" in said[0]
+
+
+def test_a_place_is_free_for_the_run_that_has_it(tmp_path):
+    checkpoints.check_free(tmp_path / "nothing yet")
+    checkpoints.write(tmp_path, checkpoint(1, "a1"))
+    checkpoints.check_free(tmp_path, "a1")
+    for run in ("", "b2"):
+        with pytest.raises(BadInput, match=r"checkpoints of run a1; give each run a place of its own.*--resume"):
+            checkpoints.check_free(tmp_path, run)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ffdask.errors import BadInput, Diverged, FFDaskError, RunFailed, nearest
+from ffdask.errors import BadInput, Diverged, FFDaskError, RunFailed, nearest, reason
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,18 @@ def test_nearest_takes_what_is_no_text():
 def test_nearest_says_nothing_or_one_allowed_name(given_, allowed):
     hint = nearest(given_, allowed)
     assert hint == "" or hint in {f" (did you mean {name!r}?)" for name in allowed}
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError("an odd one"), "OSError: an odd one"),
+        (MemoryError(), "MemoryError"),
+    ],
+)
+def test_a_reason_is_the_systems_own_or_names_the_exception(error, why):
+    assert reason(error) == why
 
 
 @pytest.mark.parametrize(

@@ -28,13 +28,51 @@ def test_what_goes_in_comes_out(given_):
         assert sorted(rest) == sorted((json.dumps(o) + "\n").encode() for o in plain.values() if o["round"] > limit)
 
 
-def test_a_step_done_again_replaces_its_record_and_copies_do_not_change():
-    records = Records({"a": {"name": "a", "round": 1, "loss": 1.0}})
-    before = records.up_to(1)
+def test_a_record_may_be_replaced_until_it_is_in_a_checkpoint():
+    records = Records({"a": {"name": "a", "round": 1, "loss": 1.0}, "b": {"name": "b", "round": 2, "loss": 1.0}})
     records["a"] = {"name": "a", "round": 1, "loss": 2.0}
     records["a"]["loss"] = 3.0
-    assert (records["a"]["loss"], before["a"]["loss"], len(records)) == (2.0, 1.0, 1)
-    assert "a" in records
-    assert "b" not in records
+    before = records.up_to(1)
+    records["b"] = {"name": "b", "round": 2, "loss": 2.0}
+    records["c"] = {"name": "c", "round": 3, "loss": 2.0}
+    assert (records["a"]["loss"], records["b"]["loss"], len(records)) == (2.0, 2.0, 3)
+    assert (list(before), len(before), "a" in before, "b" in before, "c" in before) == (["a"], 1, True, False, False)
+    with pytest.raises(KeyError):
+        before["b"]
+    for changed, record in ((records, {"name": "a", "round": 1}), (before, {"name": "d", "round": 4})):
+        with pytest.raises(TypeError, match="is in a checkpoint"):
+            changed[record["name"]] = record
     with pytest.raises(TypeError, match="never forgotten"):
         del records["a"]
+
+
+def test_a_run_that_goes_on_has_records_of_its_own():
+    first = Records({f"step{i}": {"name": f"step{i}", "round": i} for i in range(5)})
+    checkpoint = first.up_to(2)
+    second, third = checkpoint.copy(), checkpoint.copy()
+    second["step3"] = {"name": "step3", "round": 3, "session": 1}
+    second["step2b"] = {"name": "step2b", "round": 2, "session": 1}
+    assert list(checkpoint) == list(third) == ["step0", "step1", "step2"]
+    assert list(second) == ["step0", "step1", "step2", "step3", "step2b"]
+    assert list(second.up_to(2)) == ["step0", "step1", "step2", "step2b"]
+    assert "session" not in first["step3"]
+
+
+def test_neither_checkpoints_nor_recoveries_decode(monkeypatch):
+    """Of a run of hours there are hundreds of thousands; and at a checkpoint none is even looked at."""
+    records = Records({f"step{i}": {"name": f"step{i}", "round": i} for i in range(100)})
+    monkeypatch.setattr("ffdask.records.json.loads", None)
+    view = records.up_to(60)
+    assert view._lines is records._lines
+    again = view.copy()
+    assert (len(again), "step60" in again, "step61" in again) == (61, True, False)
+    assert len(list(view.lines(50))) == 10
+
+
+def test_a_view_is_written_while_records_come():
+    records = Records({f"step{i}": {"name": f"step{i}", "round": i} for i in range(10)})
+    lines = iter(records.up_to(5).lines())
+    written = [next(lines)]
+    for i in range(10, 20):
+        records[f"step{i}"] = {"name": f"step{i}", "round": i}
+    assert dict(Records.of_lines([*written, *lines])) == {f"step{i}": records[f"step{i}"] for i in range(6)}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+import resource
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -241,6 +242,18 @@ def test_what_cannot_be_written_is_refused_without_a_trace(tmp_path):
         with pytest.raises(BadInput, match=r"cannot be written.*; give a folder that can"):
             refuse(str(tmp_path / "file" / "run"), False)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_configuration_for_which_there_is_no_room_is_refused_and_leaves_a_folder_for_the_next_try(tmp_path):
+    """A limit of the system's on the size of files stands for the full disk."""
+    folder, limits = prepare(str(tmp_path / "run"), False), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        with pytest.raises(BadInput, match=r"run, which cannot be written \(File too large\); make room, or give"):
+            folder.write_configuration({}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    prepare(str(tmp_path / "run"), False).write_configuration({}, {})
 
 
 def test_check_out_makes_nothing(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from ffdask.errors import RunFailed
+from ffdask.records import Records
 from ffdask.store import RunFolder, open_network
 
 
@@ -36,6 +37,25 @@ def test_what_was_trained_goes_elsewhere(train, monkeypatch, error, reason):
     assert run.summary["weights_sha256"] == expected
     network, _ = open_network(run.path)
     assert network.sha256() == expected
+    shutil.rmtree(run.path)
+
+
+def test_no_memory_for_the_records_loses_no_network(train, monkeypatch):
+    expected = train().summary["weights_sha256"]
+    real, left = Records.values, [1]
+
+    def values(records):
+        if left[0]:
+            left[0] -= 1
+            raise MemoryError
+        return real(records)
+
+    monkeypatch.setattr(Records, "values", values)
+    said = []
+    run = train(say=said.append)
+    assert any("cannot be written (MemoryError" in line and f"goes to {run.path}" in line for line in said), said
+    assert run.summary["weights_sha256"] == expected
+    assert len((run.path / "records.jsonl").read_text().splitlines()) == run.summary["steps"]
     shutil.rmtree(run.path)
 
 

@@ -11,6 +11,7 @@ import pytest
 from ffdask import checkpoints
 from ffdask.conduct import conduct
 from ffdask.errors import BadInput
+from ffdask.records import Records
 from ffdask.resume import stopped_run
 
 RUNS = [
@@ -117,10 +118,17 @@ def test_only_the_last_two_are_kept(train, stop_after, tmp_path):
     assert len(list((out / "checkpoints").iterdir())) == 6
 
 
-@pytest.mark.parametrize("keys", [{"training.epochs": 9}, {"run.out": "elsewhere"}])
-def test_another_configuration_is_refused(train, stop_after, tmp_path, keys):
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ({"training.epochs": 9}, ""),
+        ({"run.out": "elsewhere"}, ""),
+        ({"run.evaluate_every": 1}, "; looks at the test set are steps of the schedule"),
+    ],
+)
+def test_another_configuration_is_refused(train, stop_after, tmp_path, keys, why):
     out = halted(train, stop_after, tmp_path, 1)
-    with pytest.raises(BadInput, match="goes on as it was configured"):
+    with pytest.raises(BadInput, match=f"goes on as it was configured{why}: give flags"):
         stopped_run(out, keys)
 
 
@@ -143,6 +151,107 @@ def test_checkpoints_at_a_url(train, stop_after, tmp_path):
     run, said = resumed(out)
     assert any("going on after round" in line for line in said)
     assert run.summary["weights_sha256"] == whole.summary["weights_sha256"]
+
+
+def recorded(folder):
+    """What a run's store records of it, nothing left open."""
+    return json.loads((folder / "run.zarr" / "zarr.json").read_text())["attributes"]["resolved"]
+
+
+def test_a_place_of_another_runs_is_refused_before_any_work(train, stop_after, tmp_path):
+    url = "memory://of-a-test/refused"
+    out = halted(train, stop_after, tmp_path, 2, run__checkpoints=url)
+    with pytest.raises(BadInput, match=rf"{url}, which holds the checkpoints of run {recorded(out)['run']}; give each"):
+        train(run__out=str(tmp_path / "another"), run__checkpoints=url)
+    assert not (tmp_path / "another").exists()
+
+
+def test_runs_that_were_given_one_place_at_a_time_go_on_each_to_its_own_bits(train, stop_after, tmp_path, monkeypatch):
+    """Both began before either wrote."""
+    monkeypatch.setattr(checkpoints, "check_free", lambda where: None)
+    url, seeds = "memory://of-a-test/shared", (1, 2)
+    whole = [train(training__seed=seed).summary["weights_sha256"] for seed in seeds]
+    outs = [
+        halted(train, stop_after, tmp_path / str(seed), seed + 1, training__seed=seed, run__checkpoints=url)
+        for seed in seeds
+    ]
+    for out, digest in zip(outs, whole, strict=True):
+        run, said = resumed(out)
+        assert any("going on after round" in line for line in said), said
+        assert any("holds checkpoints of run" in line for line in said), said
+        assert run.summary["weights_sha256"] == digest
+
+
+def test_a_runs_id_is_its_own_however_often_it_is_resumed(train, stop_after, tmp_path):
+    out = halted(train, stop_after, tmp_path, 1)
+    stop_after(1)
+    with pytest.raises(Stopped):
+        resumed(out)
+    run = recorded(out)["run"]
+    assert len(run) == 8
+    assert checkpoints.runs_among([path.name for path in (out / "checkpoints").iterdir()]) == {run}
+
+
+def test_a_run_from_before_runs_had_an_id_goes_on(train, stop_after, tmp_path):
+    whole = train()
+    out = halted(train, stop_after, tmp_path, 2)
+    store, run = out / "run.zarr" / "zarr.json", recorded(out)["run"]
+    attributes = json.loads(store.read_text())
+    del attributes["attributes"]["resolved"]["run"]
+    store.write_text(json.dumps(attributes))
+    for path in list((out / "checkpoints").iterdir()):
+        if path.suffix == ".json":
+            manifest = json.loads(path.read_text().replace(f"-{run}", ""))
+            del manifest["run"]
+            path.write_text(json.dumps(manifest))
+        path.rename(out / "checkpoints" / path.name.replace(f"-{run}", ""))
+    stop_after(1)
+    with pytest.raises(Stopped):
+        resumed(out)
+    stop_after(-1)
+    run, said = resumed(out)
+    assert any("going on after round" in line for line in said)
+    assert run.summary["weights_sha256"] == whole.summary["weights_sha256"]
+
+
+def test_checkpoints_move_to_another_place_and_back(train, stop_after, tmp_path, monkeypatch):
+    """Also where the run is stopped again before it has written one of its own there."""
+    whole = train()
+    out = halted(train, stop_after, tmp_path, 2)
+    url, memory = "memory://of-a-test/moved", fsspec.filesystem("memory")
+    newest = checkpoints.read(out / "checkpoints", print, recorded(out)["run"])
+
+    def stopped(writer, checkpoint):
+        raise Stopped
+
+    monkeypatch.setattr(checkpoints.Writer, "write", stopped)
+    with pytest.raises(Stopped):
+        resumed(out, **{"run.checkpoints": url})
+    shutil.rmtree(out / "checkpoints")
+    with pytest.raises(Stopped):
+        resumed(out, **{"run.checkpoints": "none"})
+    assert len(memory.ls("of-a-test/moved", detail=False)) == len(list((out / "checkpoints").iterdir())) == 3
+    memory.rm("of-a-test/moved", recursive=True)
+    stop_after(-1)
+    run, said = resumed(out)
+    assert f"going on after round {newest.round}" in said
+    assert not any("from now on" in line for line in said)
+    assert run.summary["weights_sha256"] == whole.summary["weights_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [("memory://of-a-test/anothers", "holds the checkpoints of run abcd"), ("file:///dev/null/x", "cannot be")],
+)
+def test_a_place_that_checkpoints_cannot_move_to_is_refused_and_nothing_is_moved(
+    train, stop_after, tmp_path, where, said
+):
+    out = halted(train, stop_after, tmp_path, 2)
+    checkpoints.write("memory://of-a-test/anothers", checkpoints.Checkpoint(1, {}, Records(), "abcd"))
+    with pytest.raises(BadInput, match=said):
+        resumed(out, **{"run.checkpoints": where})
+    _, lines = resumed(out)
+    assert any("going on after round" in line for line in lines)
 
 
 @pytest.mark.slow

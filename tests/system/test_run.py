@@ -14,6 +14,7 @@ from PIL import Image
 from ffdask import timeline
 from ffdask.errors import Diverged, RunFailed
 from ffdask.layer import LayerState
+from ffdask.store import open_network
 from ffdask.training import Training
 from tests.system.conftest import command, outside_cluster, run_folder
 
@@ -250,3 +251,20 @@ def test_performance_report(train, tmp_path):
     file = tmp_path / "report.html"
     train(run__report=str(file))
     assert "train_layer2" in file.read_text()
+
+
+def test_a_report_that_cannot_be_written_loses_no_network(train, tmp_path):
+    expected, folder, said = train().summary["weights_sha256"], tmp_path / "reports", []
+    folder.mkdir()
+
+    class Gone(Recorder):
+        def record(self, record):
+            if folder.is_dir():
+                folder.rmdir()
+                folder.touch()
+            super().record(record)
+
+    run = train(run__report=str(folder / "report.html"), watchers=[Gone()], say=said.append)
+    assert run.summary["weights_sha256"] == expected
+    assert open_network(run.path)[0].sha256() == expected
+    assert said[-1].startswith(f"the report {folder / 'report.html'} could not be written (")
