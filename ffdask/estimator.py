@@ -27,13 +27,13 @@ except ImportError as error:
     ) from error
 
 from ffdask import draws, kinds
-from ffdask.answers import Answers
 from ffdask.config import Config
 from ffdask.datasets.arrays import MOST_CLASSES
 from ffdask.errors import BadInput
 from ffdask.fitting import as_run, in_place
 from ffdask.network import Network
 from ffdask.parameters import PARAMETERS, configuration, plain, usual_batch
+from ffdask.predicted import Answers
 from ffdask.surroundings import in_task
 from ffdask.treatment import Treatment
 

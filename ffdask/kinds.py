@@ -14,7 +14,7 @@ from dask.delayed import delayed
 from ffdask.errors import BadInput
 
 if TYPE_CHECKING:
-    from ffdask.answers import Answers
+    from ffdask.predicted import Answers
     from ffdask.treatment import Treatment
 
 

@@ -25,9 +25,9 @@ from sklearn.utils.estimator_checks import check_estimator, parametrize_with_che
 import ffdask
 import ffdask.estimator
 from ffdask import datasets, fitting
-from ffdask.answers import Answers
 from ffdask.conduct import conduct
 from ffdask.estimator import EXPECTED_FAILED_CHECKS, ROWS_IN_PLACE, ForwardForwardClassifier
+from ffdask.predicted import Answers
 from ffdask.schedules import SCHEDULES
 
 IRIS = load_iris(return_X_y=True)
@@ -492,7 +492,7 @@ def test_predict_of_a_dask_array_is_lazy_and_goes_chunk_by_chunk(iris):
 
 def test_the_network_travels_once(iris):
     graph = iris.predict(da.zeros((3000, 4), chunks=(100, 4))).__dask_graph__()
-    holding = [key for key, task in dict(graph).items() if b"ffdask.answers" in pickle.dumps(task)]
+    holding = [key for key, task in dict(graph).items() if b"ffdask.predicted" in pickle.dumps(task)]
     assert len(holding) == 1
     answers = dask.get(dict(graph), holding[0])
     assert isinstance(answers, Answers)
