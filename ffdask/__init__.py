@@ -9,8 +9,21 @@ names that docstrings use:
 [PFF] E. Aktemur et al., *Going Forward-Forward in Distributed Deep Learning*, arXiv 2404.08573 v2 (2024).
 """
 
+from typing import Any
+
 from ffdask.config import Config, load
 from ffdask.datasets import from_arrays
 from ffdask.run import Run, fit, open_run
 
-__all__ = ["Config", "Run", "fit", "from_arrays", "load", "open_run"]
+__all__ = ["Config", "Run", "compare_runs", "fit", "from_arrays", "load", "open_run"]
+
+_LATER = {"compare_runs": "ffdask.comparison"}
+"""What is imported when somebody asks for it, and from where."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_LATER[name]), name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,15 +14,22 @@ from ffdask.store import open_network, recorded_digest
 from ffdask.summary import test
 
 
+def parser() -> cli.Parser:
+    """Return what reads the command line."""
+    made = cli.parser("evaluate", "Evaluate a finished run on a test set, with no cluster.")
+    cli.add_run(made)
+    made.add_argument("--dataset", help="a known name or a path (default: the run's own)")
+    cli.add_json(made, "the figures")
+    return made
+
+
 def main() -> None:
     """Read the command line and print the test set's figures, a line each."""
-    parser = cli.parser("evaluate", "Evaluate a finished run on a test set, with no cluster.")
-    cli.add_run(parser)
-    parser.add_argument("--dataset", help="a known name or a path (default: the run's own)")
-    arguments = parser.parse_args()
+    arguments = parser().parse_args()
+    say = cli.say_beside if arguments.json else print
     network, recorded = open_network(arguments.run)
     classifier = cli.classifier(arguments, network, recorded)
-    dataset = _own(recorded) if arguments.dataset is None else datasets.obtain(arguments.dataset, print)
+    dataset = _own(recorded, say) if arguments.dataset is None else datasets.obtain(arguments.dataset, say)
     if dataset.classes != network.classes:
         raise BadInput(
             f"--dataset: given {dataset.name} of {dataset.classes} classes; the run learned {network.classes}"
@@ -35,6 +43,9 @@ def main() -> None:
     agrees = "as recorded" if digest == known else f"NOT as recorded ({known}): the store was changed"
     with machine.one_thread():
         figures = test(network, classifier, dataset, os.cpu_count() or 1)
+    if arguments.json:
+        cli.print_json({**figures, "weights_sha256": digest, "as_recorded": digest == known})
+        return
     print(f"test_accuracy {figures['test_accuracy']:.4f}")
     print(f"test_errors {figures['test_errors']}")
     for name in network.classifiers():
@@ -42,11 +53,11 @@ def main() -> None:
     print(f"weights_sha256 {digest} {agrees}")
 
 
-def _own(recorded: dict[str, Any]) -> Dataset:
+def _own(recorded: dict[str, Any], say: Callable[[str], None]) -> Dataset:
     """Return the data set that a run learned from, wherever this machine has it."""
     dataset = Dataset(**recorded["dataset"])
     path = datasets.locate(dataset)
-    return replace(dataset, path=path) if path is not None else datasets.obtain(dataset.name, print)
+    return replace(dataset, path=path) if path is not None else datasets.obtain(dataset.name, say)
 
 
 if __name__ == "__main__":

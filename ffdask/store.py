@@ -308,6 +308,24 @@ def open_unfinished(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return tables, resolved
 
 
+def open_configuration(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a run's configuration, as given (tables) and as resolved, whether or not the run has ended.
+
+    Raises
+    ------
+    BadInput
+        If the folder is no run's, or cannot be read.
+    """
+    store = Path(path) / "run.zarr"
+    if not store.is_dir():
+        raise BadInput(f"run folder: given {path}, which has no run.zarr; give the folder that a run left")
+    try:
+        root: Any = zarr.open_group(str(store), mode="r", zarr_format=3)
+        return dict(root.attrs["configuration"]), _resolved(root)
+    except Exception as error:
+        raise BadInput(f"run folder: given {path}, which cannot be read: {type(error).__name__}: {error}") from None
+
+
 def recorded_digest(path: str | Path) -> str | None:
     """Return the digest of the weights as the run's summary has it; None where there is none."""
     try:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ffdask.colours import look
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Record = dict[str, Any]
 
@@ -80,6 +83,11 @@ def draw(records: Sequence[Record], path: Path, title: str) -> None:
 
     Steps of a node that ran at the same time lie one below the other.
     """
+    picture(records, title).savefig(path, dpi=120)
+
+
+def picture(records: Sequence[Record], title: str = "") -> Figure:
+    """Return the timeline: one row a node, one bar a step, coloured by layer."""
     # Imported here: a third of a second that only those who draw should wait for.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -107,5 +115,5 @@ def draw(records: Sequence[Record], path: Path, title: str) -> None:
     axes.set_xlabel("seconds")
     axes.set_title(title, loc="left", fontsize=10)
     handles = [Patch(color=shown[name], label=name) for name in sorted(shown)]
-    figure.legend(handles=handles, loc="outside right upper", fontsize=8)
-    figure.savefig(path, dpi=120)
+    figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False)
+    return figure
