@@ -20,11 +20,8 @@ def graphics() -> tuple[str, dict[str, Any]]:
     names, cuda, problem = devices()
     wheel = WHEELS.get(min(cuda // 1000, max(WHEELS)), "")
     installed = [name for name in WHEELS.values() if _installed(name)]
-    values: dict[str, Any] = {
-        "devices": names,
-        "cuda": f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else None,
-        "cupy": installed,
-    }
+    version = f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else None
+    values: dict[str, Any] = {"devices": names, "cuda": version, "cupy": installed}
     if problem:
         return f"none: {problem}", values
     said = f"{', '.join(names)}, CUDA {version} by its driver"
