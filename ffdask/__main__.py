@@ -14,7 +14,7 @@ from ffdask.errors import BadInput
 COMMANDS = ("train", "evaluate", "predict", "draw", "report", "compare", "doctor")
 """Each is a module with a `parser` and a `main`."""
 
-SHELLS = ("bash", "zsh", "tcsh")
+SHELLS = ("bash", "zsh")
 
 FOLDERS, FILES = ("run", "runs", "resume"), ("graph", "images", "out", "tls_ca", "tls_cert", "tls_key")
 """Flags and arguments, by their last name, that a shell completes by folders and by files."""
@@ -25,7 +25,7 @@ def parser() -> cli.Parser:
     made = cli.parser("", "Forward-Forward training as a dynamic Dask task graph.")
     made.prog = "python -m ffdask"
     made.add_argument(
-        "--print-completion", choices=SHELLS, metavar="SHELL", help=f"completion for {', '.join(SHELLS)}, to be sourced"
+        "--print-completion", choices=SHELLS, metavar="SHELL", help="print what bash or zsh is to source, to complete"
     )
     return made
 

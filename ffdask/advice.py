@@ -67,9 +67,9 @@ def idle_node(seen: Seen) -> str | None:
     if share[least] >= share[most] / 2 or seen.summary["utilization"] >= BUSY_ENOUGH:
         return None
     return (
-        f"Node {least} worked {_percent(share[least])} of the time, node {most} {_percent(share[most])}: the work is "
-        "dealt unevenly. Fewer nodes (--nodes), layers of like widths (--layers), or a schedule whose nodes take turns "
-        "with all layers (--schedule all-layers) may be as fast on less, or faster."
+        f"Node {least} worked {_percent(share[least], 0)} of the time, node {most} {_percent(share[most], 0)}: the "
+        "work is dealt unevenly. Fewer nodes (--nodes), layers of like widths (--layers), or a schedule whose nodes "
+        "take turns with all layers (--schedule all-layers) may be as fast on less, or faster."
     )
 
 
@@ -79,8 +79,8 @@ def idle_units(seen: Seen) -> str | None:
     if units < 2 or used >= BUSY_ENOUGH or idle_node(seen):
         return None
     return (
-        f"The {units} units were busy {_percent(used)} of the time. Other work on the machine, steps too short to be "
-        "worth their hand-over (a larger --chunk, wider layers), or a pipeline that fills for most of a short run "
+        f"The {units} units were busy {_percent(used, 0)} of the time. Other work on the machine, steps too short to "
+        "be worth their hand-over (a larger --chunk, wider layers), or a pipeline that fills for most of a short run "
         "(more --epochs) can be the reason; fewer units (--units) may be as fast."
     )
 
@@ -111,8 +111,8 @@ def still_falling(seen: Seen) -> str | None:
     if last > 0.85 * before:
         return None
     return (
-        f"The error in training fell by {_percent(1 - last / before)} from the last quarter but one of the chapters to "
-        "the last one, and is not yet far below that on other rows: more epochs (--epochs) may pay."
+        f"The error in training fell by {_percent(1 - last / before, 0)} from the last quarter but one of the chapters "
+        "to the last one, and is not yet far below that on other rows: more epochs (--epochs) may pay."
     )
 
 
@@ -215,8 +215,10 @@ def _by_layer(history: xr.Dataset) -> dict[int, Array]:
 
 
 def _other_error(seen: Seen) -> float:
-    """Return the share of wrong answers on rows held out, or on the test set where none were."""
-    return 1 - float(seen.summary.get("validation_accuracy", seen.summary["test_accuracy"]))
+    """Return the share of wrong answers, by who answers in training, on rows held out; else on the test set."""
+    kind = "validation" if "validation_accuracy" in seen.summary else "test"
+    who = "softmax" if seen.paired else "last-head"
+    return 1 - float(seen.summary.get(f"{kind}_accuracy_{who}", seen.summary[f"{kind}_accuracy"]))
 
 
 def _late(curve: Array, back: int, parts: int) -> float:
@@ -232,5 +234,5 @@ def _layers(numbers: Sequence[int]) -> str:
     return f"layer{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.{2 if share < 0.1 or share > 0.9 else 0}f} %"
+def _percent(share: float, digits: int = 2) -> str:
+    return f"{100 * share:.{digits}f} %"

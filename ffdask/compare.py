@@ -53,7 +53,7 @@ def _print(comparison: Comparison) -> None:
     table = Table("", *(escape(name) for name in comparison.names))
     for what, values in comparison.rows():
         alike = len(set(values)) == 1
-        table.add_row(Text(what), *(Text(value, style="dim" if alike else "bold") for value in values))
+        table.add_row(Text(what), *(Text(value, style="dim" if alike else "cyan") for value in values))
     console.print(table)
     console.print(Text(comparison.verdict()))
 

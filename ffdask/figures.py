@@ -99,9 +99,14 @@ def accuracy_curves(looks: Mapping[str, NDArray[Any]], training: NDArray[Any] | 
         look = _line("#888888", len(training)) | {"linestyle": "--"}
         axes.plot(np.arange(len(training)) + 1, 100 * training, **look, label="head in training")
     axes.set_title("accuracy, %", loc="left", fontsize=10)
-    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    axes.legend(frameon=False, fontsize=9)
     _by_chapter(axes)
     return figure
+
+
+def _as_it_is(name: str) -> str:
+    """Return a name of the user's as a label: a dollar is no formula, and a leading underscore hides nothing."""
+    return f"{' ' * name.startswith('_')}{name}".replace("$", r"\$")
 
 
 def _line(colour: str, points: int) -> dict[str, Any]:
@@ -196,11 +201,11 @@ def compared_curves(histories: Sequence[tuple[str, xr.Dataset]]) -> Figure:
     for number, (name, history) in enumerate(histories):
         # Runs of other numbers of chapters are as long as one another.
         done = 100 * (history["chapter"].values + 1) / max(history.sizes["chapter"], 1)
-        look = _line(COLOURS[number % len(COLOURS)], len(done))
+        look, label = _line(COLOURS[number % len(COLOURS)], len(done)), _as_it_is(name)
         for axes, curve in ((error, history["error"].isel(layer=-1)), (head, history["train_error"])):
             there = curve.notnull().values
             if there.any() or axes is error:
-                axes.plot(done[there], 100 * curve.values[there], **look, label=name if axes is error else None)
+                axes.plot(done[there], 100 * curve.values[there], **look, label=label if axes is error else None)
     error.set_title("last layer's error, %", loc="left", fontsize=10)
     head.set_title("head's error in training, %", loc="left", fontsize=10)
     if not head.lines:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +22,6 @@ SECRET = re.compile(r"(?<=://)[^/\s]*@")
 """Name and password in a URL."""
 
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
-
-VERSIONS = ("ffdask", "python", "dask", "distributed", "numpy", "numba", "onednn-cpu-gomp", "zarr", "xarray")
 
 
 def report(path: str | Path) -> str:
@@ -44,7 +44,7 @@ def report(path: str | Path) -> str:
         headline=headline(folder),
         sections=list(sections(Material(folder))),
         configuration=configuration(folder),
-        versions={name: folder.summary.get("versions", {}).get(name, "unknown") for name in VERSIONS},
+        versions=folder.summary.get("versions", {}),
         fingerprint=folder.summary.get("fingerprint", {}),
     )
 
@@ -75,12 +75,18 @@ def headline(folder: Folder) -> list[tuple[str, str, str]]:
             f"{many(summary['threads'], 'unit')}, {many(summary['workers'], 'worker')}, "
             f"{many(summary['nodes'], 'node')}",
         ),
-        ("-".join(map(str, summary["layers"])), "units of the layers", f"{resolved['objective']} objective"),
+        (_widths(summary["layers"]), "units of the layers", f"{resolved['objective']} objective"),
         (str(summary["schedule"]), "schedule", many(summary["steps"], "step")),
         (f"{summary['peak_memory_bytes'] / 2**30:.2f} GiB", "memory at most", "of all processes"),
         (str(summary["weights_sha256"])[:12], "digest of the weights", f"seed {summary.get('seed', 'unknown')}"),
     ]
     return found
+
+
+def _widths(layers: Sequence[int]) -> str:
+    """Return the layers' widths; more than two that are alike, one after another, as ``12 x 64``."""
+    groups = [(width, len(list(group))) for width, group in itertools.groupby(layers)]
+    return "-".join(f"{n} x {width}" if n > 2 else "-".join([str(width)] * n) for width, n in groups)
 
 
 def configuration(folder: Folder) -> dict[str, list[tuple[str, str, bool]]]:

@@ -124,7 +124,7 @@ class Material:
 
 
 def sections(material: Material) -> Iterator[Section]:
-    """Yield every part, in the order in which they are read; a part that fails is named, and the others follow."""
+    """Yield every part, in the order in which they are read; one that cannot be made says why, the others follow."""
     for make, name, title in PARTS:
         try:
             yield Section(name, title, **make(material))
@@ -149,8 +149,9 @@ def _timeline(material: Material) -> dict[str, Any]:
 def _learning(material: Material) -> dict[str, Any]:
     history, threshold = material.folder.history, material.threshold
     chosen = figures.chosen_layers(history.sizes["layer"])
-    ends = [f"layer {n} {100 * float(history['error'].sel(layer=n)[-1]):.2f} %" for n in chosen]
-    shows = f"Curves of loss, error and goodness by chapter. Error in the last chapter: {', '.join(ends)}."
+    errors = {n: history["error"].sel(layer=n).dropna("chapter").values for n in chosen}
+    ends = [f"layer {n} {100 * curve[-1]:.2f} %" for n, curve in errors.items() if len(curve)]
+    shows = f"Curves of loss, error and goodness by chapter. Error at the end: {', '.join(ends)}."
     caption = "Means over the rows learned from, before each minibatch's update. "
     if material.paired:
         side = "of their partner" if threshold is None else "of the threshold"

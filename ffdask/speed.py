@@ -58,8 +58,10 @@ def measure(seconds: float, threads: int, kernels: Backend, precision: Precision
     with ThreadPoolExecutor(threads) as pool:
         steps = sum(pool.map(lambda trainer: trainer.until(begun + seconds), trainers))
     taken = time.perf_counter() - begun
-    if not all(np.isfinite(trainer.trainee.now.weights).all() for trainer in trainers):
-        raise ArithmeticError("a step's weights are not finite")
+    for trainer in trainers:
+        now = trainer.trainee.now
+        if not (np.isfinite(now.weights).all() and np.isfinite(now.bias).all()):
+            raise ArithmeticError("a step's weights are not finite")
     return Speed(steps, taken, threads)
 
 
