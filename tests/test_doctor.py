@@ -158,6 +158,7 @@ def test_the_speed_is_that_of_steps_that_were_done():
     assert machine.blas_threads() >= 1
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_kernels_that_compute_nonsense_would_stop_a_run(monkeypatch):
     from ffdask.kernels import reference
 
