@@ -15,16 +15,19 @@ from ffdask.config import Config, load
 from ffdask.datasets import from_arrays
 from ffdask.run import Run, fit, open_run
 
-__all__ = ["Config", "Run", "fit", "from_arrays", "load", "open_run"]
+__all__ = ["Config", "Run", "compare_runs", "fit", "from_arrays", "load", "open_run"]
 
 if TYPE_CHECKING:
+    from ffdask.comparison import compare_runs as compare_runs
     from ffdask.estimator import ForwardForwardClassifier as ForwardForwardClassifier
+
+_LATER = {"ForwardForwardClassifier": "ffdask.estimator", "compare_runs": "ffdask.comparison"}
+"""What is imported when somebody asks for it, and from where: it needs an optional package, or time."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs an optional package when it is asked for, not before."""
-    if name == "ForwardForwardClassifier":
-        from ffdask.estimator import ForwardForwardClassifier
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
 
-        return ForwardForwardClassifier
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATER[name]), name)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+import math
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import version
 from typing import Any, NoReturn
 
@@ -19,6 +21,15 @@ from ffdask.errors import BadInput, FFDaskError, nearest
 from ffdask.flags import FLAGS, TEXTS
 from ffdask.network import Network
 
+EXIT_CODES = {
+    0: "done",
+    1: "failed on the way",
+    2: "something given cannot work, said before any work starts",
+    3: "training diverged",
+    130: "stopped by Ctrl-C",
+}
+"""What a command's exit code means."""
+
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one message, and exits with 2."""
@@ -28,10 +39,24 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
-def parser(command: str, description: str) -> Parser:
-    """Return a parser for ``python -m ffdask.<command>``."""
+def parser(command: str, description: str, codes: Mapping[int, str] | None = None) -> Parser:
+    """Return a parser for ``python -m ffdask.<command>``.
+
+    Parameters
+    ----------
+    command : str
+    description : str
+        One line.
+    codes : mapping, optional
+        Exit codes that mean something of their own here, beside 0, 2 and 130.
+    """
+    known = {code: EXIT_CODES[code] for code in (0, 2, 130)} | dict(codes or {})
     made = Parser(
-        prog=f"python -m ffdask.{command}", description=description, allow_abbrev=False, fromfile_prefix_chars=None
+        prog=f"python -m ffdask.{command}",
+        description=description,
+        epilog="exit codes: " + "; ".join(f"{code} {known[code]}" for code in sorted(known)),
+        allow_abbrev=False,
+        fromfile_prefix_chars=None,
     )
     made.add_argument("--version", action="version", version=f"ffdask {version('ffdask')}")
     return made
@@ -100,6 +125,31 @@ def keys(arguments: argparse.Namespace) -> dict[str, Any]:
             if value is not None:
                 given[key] = parse_value(value) if isinstance(value, str) and key not in TEXTS else value
     return given
+
+
+def add_json(to: argparse.ArgumentParser, what: str) -> None:
+    """Add ``--json``, by which a command prints one JSON object for machines, and whatever else it says as errors."""
+    to.add_argument("--json", action="store_true", help=f"print {what} as one JSON object, and nothing else")
+
+
+def say_beside(line: str) -> None:
+    """Print a line for people where standard output is for machines."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def print_json(what: Mapping[str, Any]) -> None:
+    """Print a mapping as one line of JSON; what JSON has no number for (NaN) is null."""
+    print(json.dumps(_plain(what), allow_nan=False), flush=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
 def add_run(to: argparse.ArgumentParser) -> None:

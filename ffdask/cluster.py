@@ -287,7 +287,7 @@ def open_cluster(table: ClusterTable, run: str, say: Say, client: Client | None 
         stack.enter_context(silenced())
         embedded = is_kept(client) if client is not None else table.scheduler is None
         if client is None:
-            made = _started(stack, table) if embedded else _connect(table)
+            made = _started(stack, table) if embedded else connect(table)
             # Not the default: a user's own Dask computations must not come here, while the run lasts or after it.
             client = stack.enter_context(Client(made, set_as_default=False) if embedded else made)
         cluster = Cluster(client, [], embedded, threads=embedded and not table.processes, fingerprints={})
@@ -330,7 +330,14 @@ def _unregister(client: Client, name: str) -> None:
         client.unregister_worker_plugin(name)
 
 
-def _connect(table: ClusterTable) -> Client:
+def connect(table: ClusterTable) -> Client:
+    """Return a client of the scheduler that a configuration names.
+
+    Raises
+    ------
+    BadInput
+        If it does not answer, or its TLS files are none.
+    """
     address, security = str(table.scheduler), None
     try:
         if table.tls_ca is not None:

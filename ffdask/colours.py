@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+MOST_NAMES = 20
+"""Steps of layers that a legend names."""
+
 COLOURS = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377", "#44bb99", "#ffaabb")
 """Of the layers, in turn; the head and the rest have greys of their own."""
 
@@ -20,6 +25,15 @@ def look(kind: str, layer: int) -> tuple[str, str]:
         colour = COLOURS[(layer - 1) % len(COLOURS)]
         return f"layer {layer} {kind}", colour if kind == "train" else _paler(colour)
     return OTHERS.get(kind, (kind.replace("_", " "), "#bbbbbb"))
+
+
+def in_order(kinds: Iterable[tuple[str, int]]) -> dict[str, str]:
+    """Return names and colours of steps' (kind, layer) as a legend lists them: by layer, then what is no layer's."""
+    ordered = sorted({(not layer, layer, kind) for kind, layer in kinds})
+    if len(ordered) > MOST_NAMES:
+        # The colours repeat long before.
+        ordered = [*ordered[:MOST_NAMES], *(named for named in ordered[MOST_NAMES:] if not named[1])]
+    return dict(look(kind, layer) for _, layer, kind in ordered)
 
 
 def ink(colour: str) -> str:

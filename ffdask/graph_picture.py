@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import networkx as nx
 
-from ffdask.colours import ink, look
-from ffdask.picture import FLOWS, flow, head, in_order, shown, titles
+from ffdask.colours import in_order, ink, look
+from ffdask.picture import FLOWS, flow, head, shown, titles
 from ffdask.plan import Forecast
 from ffdask.tasks import Task, tasks_of
 
@@ -254,7 +254,7 @@ def _legend(figure: Figure, graph: nx.MultiDiGraph[Task]) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    looks = in_order(task.step for task in graph if task.step is not None)
+    looks = in_order((task.step.kind, task.step.layer) for task in graph if task.step is not None)
     looks |= dict(_name(task) for task in graph if task.step is None)
     boxes = [Patch(facecolor=colour, edgecolor="#666666", linewidth=0.5, label=name) for name, colour in looks.items()]
     drawn = {flow(piece) for _, _, piece in graph.edges(keys=True)}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ffdask.colours import ink, look
+from ffdask.colours import in_order, ink, look
 from ffdask.errors import BadInput, nearest
 from ffdask.lanes import KEY, lanes
 from ffdask.plan import Forecast
@@ -33,9 +33,6 @@ MOST_BOXES = 400
 """Steps that are drawn."""
 
 Dashes = tuple[float, tuple[float, ...]]
-
-MOST_NAMES = 20
-"""Steps of layers that a legend names."""
 
 FLOWS: dict[str, tuple[str, Dashes, str]] = {
     "state": ("layer state", (0, ()), "#333333"),
@@ -322,20 +319,11 @@ def _arrow(axes: Axes, source: Timed, target: Timed, kind: str, span: float, sin
     return True
 
 
-def in_order(steps: Iterable[Step]) -> dict[str, str]:
-    """Return steps' names and colours as a legend lists them: layer by layer, then what is no layer's."""
-    kinds = sorted({(not step.layer, step.layer, step.kind) for step in steps})
-    if len(kinds) > MOST_NAMES:
-        # The colours repeat long before.
-        kinds = [*kinds[:MOST_NAMES], *(named for named in kinds[MOST_NAMES:] if not named[1])]
-    return dict(look(kind, layer) for _, layer, kind in kinds)
-
-
 def _legend(figure: Figure, chosen: Shown, drawn: set[str]) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    looks = in_order(one.step for one in chosen.timed)
+    looks = in_order((one.step.kind, one.step.layer) for one in chosen.timed)
     boxes = [Patch(color=colour, label=name) for name, colour in looks.items()]
     boxes += [Patch(color="#e2e2e2", label=f"later {chosen.timed[0].step.word}s")] if chosen.later else []
     lines = [

@@ -14,13 +14,18 @@ from ffdask.kernels import named
 from ffdask.store import open_network
 
 
+def parser() -> cli.Parser:
+    """Return what reads the command line."""
+    made = cli.parser("predict", "Predict the labels of images by a finished run, with no cluster.")
+    cli.add_run(made)
+    made.add_argument("images", help="a png, npy, npz or Zarr of images, uint8 or as the run learned from")
+    made.add_argument("--format", choices=["csv", "jsonl"], default="csv", help="(default: csv)")
+    return made
+
+
 def main() -> None:
     """Read the command line and print a line an image: its index, the label, and each class's score."""
-    parser = cli.parser("predict", "Predict the labels of images by a finished run, with no cluster.")
-    cli.add_run(parser)
-    parser.add_argument("images", help="a png, npy, npz or Zarr of images, uint8 or as the run learned from")
-    parser.add_argument("--format", choices=["csv", "jsonl"], default="csv", help="(default: csv)")
-    arguments = parser.parse_args()
+    arguments = parser().parse_args()
     network, recorded = open_network(arguments.run)
     classifier = cli.classifier(arguments, network, recorded)
     dataset = Dataset(**recorded["dataset"])

@@ -377,7 +377,7 @@ class Run:
 
     def timeline(self) -> Figure:
         """Return the timeline so far, a figure of matplotlib's: one row a node, one bar a step, coloured by layer."""
-        return timeline.figure(list(self._records()), f"{self.path}: {self.status}")
+        return timeline.picture(list(self._records()), f"{self.path}: {self.status}")
 
     def _records(self) -> Any:
         return read_records(self.path) if self._live is None else self._live.records.values()
@@ -401,4 +401,4 @@ class Run:
             if not math.isnan(tally.error):
                 figures["training error"] = f"{100 * tally.error:.2f} %"
         records = list(self._records())
-        return shown(str(self.path), self.progress, figures, timeline.figure(records, "") if records else None)
+        return shown(str(self.path), self.progress, figures, timeline.picture(records, "") if records else None)

@@ -350,6 +350,24 @@ def open_unfinished(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return tables, resolved
 
 
+def open_configuration(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a run's configuration, as given (tables) and as resolved, whether or not the run has ended.
+
+    Raises
+    ------
+    BadInput
+        If the folder is no run's, or cannot be read.
+    """
+    store = Path(path) / "run.zarr"
+    if not store.is_dir():
+        raise BadInput(f"run folder: given {path}, which has no run.zarr; give the folder that a run left")
+    try:
+        root: Any = zarr.open_group(str(store), mode="r", zarr_format=3)
+        return _tables(root, Path(path)), _resolved(root)
+    except Exception as error:
+        raise _unreadable(path, error) from None
+
+
 def configuration_of(path: str | Path) -> dict[str, Any]:
     """Return a run's configuration as given, ``table.key`` -> value, with what was changed while it went.
 
@@ -358,12 +376,8 @@ def configuration_of(path: str | Path) -> dict[str, Any]:
     BadInput
         If the folder is no run's, or cannot be read.
     """
-    try:
-        root: Any = zarr.open_group(str(Path(path) / "run.zarr"), mode="r", zarr_format=3)
-        tables = _tables(root, Path(path))
-        return {f"{table}.{key}": value for table, part in tables.items() for key, value in part.items()}
-    except Exception as error:
-        raise _unreadable(path, error) from None
+    tables, _ = open_configuration(path)
+    return {f"{table}.{key}": value for table, part in tables.items() for key, value in part.items()}
 
 
 def read_history(path: str | Path) -> xr.Dataset:

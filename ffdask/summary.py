@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -75,7 +75,7 @@ def test_rows(network: Network, classifier: str, images: Images, labels: Labels,
     return {**_figures(network, classifier, "test", images, labels, threads), "classifier": classifier}
 
 
-def own_dataset(recorded: Mapping[str, Any]) -> Dataset:
+def own_dataset(recorded: Mapping[str, Any], say: Callable[[str], None] = print) -> Dataset:
     """Return the data set that a run learned from, wherever this machine has it; fetch it if it is a known one.
 
     Raises
@@ -85,7 +85,7 @@ def own_dataset(recorded: Mapping[str, Any]) -> Dataset:
     """
     dataset = Dataset(**recorded["dataset"])
     path = datasets.locate(dataset)
-    return replace(dataset, path=path) if path is not None else datasets.obtain(dataset.name, print)
+    return replace(dataset, path=path) if path is not None else datasets.obtain(dataset.name, say)
 
 
 def _figures(

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ffdask.colours import look
+from ffdask.colours import in_order, look
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Record = dict[str, Any]
+
+NAMES_ACROSS = 10
+"""That a row of the legend has."""
 
 
 def training_seconds(records: Sequence[Record]) -> float:
@@ -80,32 +83,29 @@ def tracks(spans: Sequence[tuple[float, float]]) -> list[tuple[int, int]]:
 
 def draw(records: Sequence[Record], path: Path, title: str) -> None:
     """Write the timeline to `path` (png, svg or pdf)."""
-    figure(records, title).savefig(path, dpi=120)
+    picture(records, title).savefig(path, dpi=120)
 
 
-def figure(records: Sequence[Record], title: str) -> Figure:
-    """Draw the timeline: one row a node, one bar a step, coloured by layer.
-
-    Steps of a node that ran at the same time lie one below the other.
-    """
+def picture(records: Sequence[Record], title: str = "") -> Figure:
+    """Return the timeline: one row a node, one bar a step, coloured by layer."""
     # Imported here: a third of a second that only those who draw should wait for.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     nodes = sorted({record["node"] for record in records})
-    drawn = Figure(figsize=(12, 1.4 + 0.6 * len(nodes)), layout="constrained")
-    FigureCanvasAgg(drawn)
-    axes = drawn.add_subplot()
+    names = in_order((record["kind"], record["layer"]) for record in records)
+    rows = -(-len(names) // NAMES_ACROSS)
+    figure = Figure(figsize=(12, 1.1 + 0.6 * len(nodes) + 0.25 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
     origin = min((record["start"] for record in records), default=0.0)
-    shown: dict[str, str] = {}
     for node in nodes:
         mine = [record for record in records if record["node"] == node]
         places = tracks([(record["start"], record["stop"]) for record in mine])
         for track, count in sorted(set(places)):
             here = [record for record, place in zip(mine, places, strict=True) if place == (track, count)]
             looks = [look(record["kind"], record["layer"]) for record in here]
-            shown |= dict(looks)
             bars = [(record["start"] - origin, record["stop"] - record["start"]) for record in here]
             high = 0.8 / count
             where = (nodes.index(node) - 0.4 + track * high, high)
@@ -114,6 +114,8 @@ def figure(records: Sequence[Record], title: str) -> Figure:
     axes.invert_yaxis()
     axes.set_xlabel("seconds")
     axes.set_title(title, loc="left", fontsize=10)
-    handles = [Patch(color=shown[name], label=name) for name in sorted(shown)]
-    drawn.legend(handles=handles, loc="outside right upper", fontsize=8)
-    return drawn
+    handles = [Patch(color=colour, label=name) for name, colour in names.items()]
+    # In rows as long as one another.
+    across = -(-len(handles) // max(rows, 1))
+    figure.legend(handles=handles, loc="outside lower center", ncols=max(across, 1), fontsize=8, frameon=False)
+    return figure

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ffdask.colours import COLOURS, OTHERS, ink, look
+from ffdask.colours import COLOURS, MOST_NAMES, OTHERS, in_order, ink, look
 
 
 def test_layers_have_their_colours_in_turn():
@@ -32,3 +32,11 @@ def test_a_kind_unheard_of_has_a_name_and_a_grey():
 )
 def test_ink_can_be_read(colour, readable):
     assert ink(colour) == readable
+
+
+def test_a_legend_goes_layer_by_layer_and_ends_with_what_is_no_layer_s():
+    kinds = [("head", 0), ("train", 10), ("train", 2), ("push", 10), ("negatives", 0), ("train", 2)]
+    names = ["layer 2 train", "layer 10 push", "layer 10 train", "head", "negatives"]
+    assert list(in_order(kinds)) == names
+    many = [*kinds, *(("train", layer) for layer in range(1, 1000))]
+    assert list(in_order(many))[MOST_NAMES:] == ["head", "negatives"]

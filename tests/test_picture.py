@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
-from ffdask.colours import look
+from ffdask.colours import MOST_NAMES, look
 from ffdask.conduct import foresee
 from ffdask.config import load
 from ffdask.errors import BadInput
@@ -17,7 +17,6 @@ from ffdask.picture import (
     FLOWS,
     MOST_BOXES,
     MOST_LANES,
-    MOST_NAMES,
     check_file,
     flow,
     shown,

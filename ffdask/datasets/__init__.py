@@ -6,7 +6,7 @@ holds.
 """
 
 from ffdask.datasets.cache import cache_folder
-from ffdask.datasets.catalogue import describe, locate, obtain
+from ffdask.datasets.catalogue import describe, kept, locate, obtain
 from ffdask.datasets.dataset import KNOWN, Dataset, Known
 from ffdask.datasets.given import from_arrays
 from ffdask.datasets.npz import read_member
@@ -24,6 +24,7 @@ __all__ = [
     "describe",
     "forget",
     "from_arrays",
+    "kept",
     "load",
     "locate",
     "most_in_memory",

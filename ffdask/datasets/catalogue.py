@@ -111,13 +111,15 @@ def describe(dataset: str) -> Dataset | None:
     )
 
 
-def locate(dataset: Dataset) -> str | None:
+def locate(dataset: Dataset, fetch: bool = True) -> str | None:
     """Find the same data on this machine, which may have another working folder and cache.
 
     Parameters
     ----------
     dataset
         What `obtain` returned, perhaps on another machine.
+    fetch
+        Whether a known name that is not here is obtained.
 
     Returns
     -------
@@ -129,7 +131,7 @@ def locate(dataset: Dataset) -> str | None:
     for place in places:
         if _holds(place, dataset.sha256):
             return str(place)
-    if dataset.name in KNOWN:
+    if fetch and dataset.name in KNOWN:
         try:
             found = obtain(dataset.name, _log.info)
         except BadInput as exc:
@@ -138,6 +140,15 @@ def locate(dataset: Dataset) -> str | None:
         if found.sha256 == dataset.sha256:
             return found.path
     return None
+
+
+def kept() -> list[Dataset]:
+    """Return what this machine's cache records of the data sets in it, by name; no row is read."""
+    found = []
+    for place in sorted(cache_folder().glob("*.zarr")):
+        with contextlib.suppress(BadInput):
+            found.append(open_store(place))
+    return sorted(found, key=lambda dataset: dataset.name)
 
 
 def _obtain_known(name: str, say: Callable[[str], None]) -> Dataset:
