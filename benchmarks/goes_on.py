@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from chaos import make_data
 from distributed import Client
+from made_rows import make_rows
 from outside import outside_cluster
 from side_by_side import arguments, median, show, where
 
@@ -89,7 +89,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_data(folder / "rows.npz")
+        make_rows(folder / "rows.npz")
         keys: dict[str, Any] = {"data.dataset": str(folder / "rows.npz"), "run.out": str(folder / "run")}
         keys |= {"data.chunk": 300, "network.layers": [160] * 3}
         keys |= {"training.epochs": 100_000, "schedule.chapters": 200_000}

@@ -22,7 +22,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from chaos import make_data
+from made_rows import make_rows
 from side_by_side import arguments, show, where
 
 from ffdask import checkpoints, datasets, machine
@@ -87,7 +87,7 @@ def outcomes(kills: int, seed: int) -> tuple[Counter[str], float]:
     """Return when children were killed and how many went on to the digest, and the seconds of one that was not."""
     random, found = Random(seed), Counter[str]()
     with tempfile.TemporaryDirectory() as name, machine.one_thread():
-        make_data(Path(name) / "rows.npz")
+        make_rows(Path(name) / "rows.npz")
         keys = {"data.dataset": str(Path(name) / "rows.npz"), "data.chunk": 300, "network.layers": [64, 64]}
         keys |= {"training.epochs": ROUNDS // 2, "schedule.name": "sequential", "network.negatives": "sampled"}
         config = load(None, keys | {"schedule.chapters": ROUNDS, "training.kernels": "numpy"})

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import chaos
+import faults
 import kills
 import mutate
+import outcome
+import psutil
 import pytest
+import scene
+from made_rows import make_rows
 
 BENCHMARKS = Path(chaos.__file__).parent
 pytestmark = pytest.mark.slow
@@ -19,7 +26,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     path = tmp_path_factory.mktemp("chaos") / "rows.npz"
-    chaos.make_data(path)
+    make_rows(path)
     return path
 
 
@@ -28,29 +35,90 @@ def undisturbed(data):
     return chaos.undisturbed("streaming", data, data.parent)
 
 
-@pytest.mark.parametrize("kind", chaos.FAULTS)
+@pytest.mark.parametrize("kind", faults.FAULTS)
 def test_a_disturbed_run_has_the_bits_of_the_undisturbed_one(data, undisturbed, kind):
-    """Every kind of fault once, in the layout that is hardest on it."""
+    """Every kind of fault once, in the layout that is hardest on it; drawn again where it came too early or late."""
     summary, wall = undisturbed
-    layout = chaos.FAULTS[kind].layouts[-1]
-    run = chaos.Disturbed(0, "streaming", layout, [kind])
-    chaos.disturb(run, data, summary["weights_sha256"], wall, chaos.Random(f"ci/{kind}"))
-    assert run.outcome in chaos.GOOD, (run, run.said)
+    layout = faults.FAULTS[kind].layouts[-1]
+    for number in range(4):
+        run = chaos.Disturbed(number, "streaming", layout, [kind])
+        chaos.disturb(run, data, summary["weights_sha256"], wall, Random(f"ci/{kind}/{number}"))
+        assert run.outcome in outcome.GOOD, (run, run.said)
+        if run.became == [faults.DONE]:
+            break
+    assert run.became == [faults.DONE], run
+    assert run.outcome != outcome.UNDISTURBED
+
+
+def test_what_could_not_be_done_is_no_fault(data, undisturbed, monkeypatch):
+    """A fault that raises, and one whose instant comes after the end: neither run was disturbed; the table says so."""
+
+    def in_vain(scene, random):
+        raise faults.NotDoneError("there is nothing to break")
+
+    monkeypatch.setitem(faults.FAULTS, "in vain", faults.Fault(in_vain))
+    summary, wall = undisturbed
+    runs = [
+        chaos.Disturbed(0, "streaming", "threads", ["in vain"]),
+        chaos.Disturbed(1, "streaming", "threads", ["SIGTERM"]),
+    ]
+    chaos.disturb(runs[0], data, summary["weights_sha256"], wall, Random(0))
+    chaos.disturb(runs[1], data, summary["weights_sha256"], 100 * wall, Random(0))
+    assert [run.became for run in runs] == [["not done: there is nothing to break"], [faults.LATE]]
+    assert [run.outcome for run in runs] == [outcome.UNDISTURBED] * 2
+    assert chaos.table(runs, ["in vain", "SIGTERM"]) == [
+        ["in vain", 1, 0, 1, 0, 0, 0, 0, 0],
+        ["SIGTERM", 1, 1, 0, 0, 0, 0, 0, 0],
+        ["all runs", 2, 1, 1, 0, 0, 0, 0, 0],
+    ]
 
 
 def test_what_becomes_of_a_run_is_told(tmp_path, data, undisturbed):
     """The judge itself: other bits, a traceback and a silent end are all seen."""
     flags = chaos.train_flags("streaming", data)
-    folder = data.parent / "undisturbed-streaming"
+    folder = tmp_path / "whole"
+    shutil.copytree(data.parent / "undisturbed-streaming", folder)
     digest = undisturbed[0]["weights_sha256"]
-    assert chaos._outcome(0, "", "", folder, flags, digest) == chaos.SAME
-    assert chaos._outcome(0, "", "", folder, flags, "another") == "different bits"
-    assert chaos._outcome(1, "", "Traceback (most recent call last)", folder, flags, digest) == "a traceback"
-    assert chaos._outcome(2, "", "ffdask: no", folder, flags, digest) == "exit code 2"
-    assert chaos._outcome(1, "", "ffdask: lost", folder, flags, digest) == "exit code 1, and no word how to go on"
-    assert chaos._outcome(1, "", "go on with --resume", folder, flags, digest).startswith("not resumed: ")
-    fresh = tmp_path / "run"
-    assert chaos._outcome(-9, "", "", fresh, flags, "another") == "different bits when resumed"
+    assert outcome.judge(0, "", "", folder, flags, digest) == outcome.SAME
+    assert outcome.judge(0, "", "", folder, flags, "another") == "different bits"
+    assert outcome.judge(1, "", "Traceback (most recent call last)", folder, flags, digest) == "a traceback"
+    assert outcome.judge(2, "", "ffdask: no", folder, flags, digest) == "exit code 2"
+    assert outcome.judge(1, "", "ffdask: lost", folder, flags, digest) == "exit code 1, and no word how to go on"
+    assert outcome.judge(1, "", "go on with --resume", folder, flags, digest).startswith("not resumed: ")
+    assert outcome.judge(-9, "", "", tmp_path / "run", flags, digest) == outcome.ANEW
+    assert outcome.judge(-9, "", "", tmp_path / "run2", flags, "another") == "different bits, begun anew"
+    # A summary that names a digest which is not that of the weights beside it.
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps(summary | {"weights_sha256": "named only"}))
+    assert outcome.judge(0, "", "", folder, flags, "named only") == "different bits"
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_where_a_run_was_resumed_from_is_told(tmp_path, data, undisturbed, damaged):
+    """From a checkpoint; or, where every checkpoint is damaged, from the start, which is not what was promised."""
+    flags, folder = chaos.train_flags("streaming", data), tmp_path / "run"
+    with scene.scene("threads", flags, tmp_path) as made:
+        while len(list((folder / "checkpoints").glob("*.json"))) < 2:
+            assert made.lasts(0.05)
+    for archive in (folder / "checkpoints").glob("*.zip"):
+        if damaged:
+            archive.write_bytes(b"")
+    told = outcome.judge(-9, "", "", folder, flags, undisturbed[0]["weights_sha256"])
+    assert told == ("begun anew beside a checkpoint" if damaged else outcome.FROM_CHECKPOINT)
+
+
+def test_what_is_left_of_a_run_is_found_and_ended(tmp_path):
+    folder = tmp_path.resolve()
+    listening = (
+        "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); input()"
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", listening], cwd=folder, stdin=pipe, stdout=pipe) as process:
+        port = ("127.0.0.1", int(process.stdout.readline()))
+        found = scene.left(folder, {port}, patience=0.5)
+        assert [one.partition(":")[0] for one in found] == ["process left", "port held"]
+    assert not psutil.pid_exists(process.pid)
+    assert scene.left(folder, {port}, patience=0.5) == []
 
 
 def test_children_that_are_killed_while_they_write_go_on_to_the_same_digest():
