@@ -19,6 +19,8 @@ import pytest
 import scene
 from made_rows import make_rows
 
+from ffdask.records import Records
+
 BENCHMARKS = Path(chaos.__file__).parent
 pytestmark = pytest.mark.slow
 
@@ -124,7 +126,17 @@ def test_what_is_left_of_a_run_is_found_and_ended(tmp_path):
 def test_children_that_are_killed_while_they_write_go_on_to_the_same_digest():
     found, _ = kills.outcomes(12, 0)
     assert found["same digest"] == 12
+    assert found["after a checkpoint"] >= 10
+    assert found["inside a write"]
+    assert found["torn files found"]
+
+
+def test_a_digest_of_a_killed_child_has_all_records(monkeypatch):
+    """Whoever goes on and forgets the records before has another digest than who was not killed."""
+    monkeypatch.setattr(kills, "Records", lambda given=None: Records())
+    found, _ = kills.outcomes(3, 0)
     assert found["after a checkpoint"]
+    assert found["same digest"] == 3 - found["after a checkpoint"]
 
 
 @pytest.mark.parametrize("kind", mutate.KINDS)
