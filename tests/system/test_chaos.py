@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from random import Random
 
 import chaos
 import faults
 import kills
+import limits
 import mutate
+import numpy as np
 import outcome
 import psutil
 import pytest
+import readable
 import scene
 from made_rows import make_rows
 
+from ffdask.errors import BadInput
 from ffdask.records import Records
 
 BENCHMARKS = Path(chaos.__file__).parent
@@ -139,23 +145,67 @@ def test_a_digest_of_a_killed_child_has_all_records(monkeypatch):
     assert found["same digest"] == 3 - found["after a checkpoint"]
 
 
-@pytest.mark.parametrize("kind", mutate.KINDS)
+@pytest.mark.parametrize("kind", readable.KINDS)
 def test_damaged_files_are_read_or_refused(tmp_path, kind, capfd):
     found = mutate.outcomes(kind, range(150), 1, tmp_path)
     assert not found["otherwise"], capfd.readouterr().out
     assert found["read"] + found["refused"] == 150
 
 
-def test_a_defect_of_a_reader_would_be_seen(tmp_path, monkeypatch, capfd):
-    def careless(path):
-        if path.read_bytes() != clean:
-            raise KeyError("careless")
+def swallows(broken):
+    """A reader that calls bad input whatever goes wrong in it, limits included."""
 
-    clean = mutate.make_graph(tmp_path).read_bytes()
-    monkeypatch.setitem(mutate.KINDS, "graph file", (mutate.make_graph, careless))
-    found = mutate.outcomes("graph file", range(20), 1, tmp_path)
-    assert found["otherwise"] == 20
-    assert "KeyError: 'careless'" in capfd.readouterr().out
+    def read(path):
+        try:
+            return broken()
+        except BaseException:
+            raise BadInput("cannot be read") from None
+
+    return read
+
+
+def takes_memory():
+    np.ones(LIMIT // 8 + (1 << 20))
+    raise ValueError("it was all for nothing")
+
+
+def takes_address_space():
+    np.empty(LIMIT + (1 << 23), np.uint8)
+    raise ValueError("it was all for nothing")
+
+
+def deaf():
+    # One call in C, in which no handler of a signal runs.
+    sum(range(10**13))
+
+
+LIMIT = limits.MEMORY
+BROKEN = {
+    "raises": (lambda path: {}["careless"], "KeyError: 'careless'"),
+    "slow": (swallows(lambda: time.sleep(5)), "longer than 0.5 s, refused"),
+    "memory": (swallows(takes_memory), "more than 1024 MiB, refused"),
+    "address space": (swallows(takes_address_space), "more than 1024 MiB, refused"),
+    "no such memory": (swallows(lambda: np.empty(1 << 45, np.uint8)), "refused for want of memory"),
+    "exits": (lambda path: os._exit(3), "the process died"),
+    "deaf": (swallows(deaf), "the process died"),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_defect_of_a_reader_is_seen_whatever_it_swallows(tmp_path, monkeypatch, capfd, how):
+    def read(path):
+        if path.read_bytes() != clean:
+            careless(path)
+
+    careless, told = BROKEN[how]
+    clean = readable.make_graph(tmp_path).read_bytes()
+    monkeypatch.setitem(readable.KINDS, "graph file", (readable.make_graph, read))
+    monkeypatch.setattr(limits, "SECONDS", 0.5 if how in ("slow", "deaf") else 20.0)
+    monkeypatch.setattr(limits, "HUNG", 1.5 if how == "deaf" else 60.0)
+    found = mutate.outcomes("graph file", range(3), 1, tmp_path)
+    assert found == {"otherwise": 3}
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.startswith(f"graph file, mutation {i}: {told}") for i, line in enumerate(lines)] == [True] * 3, lines
 
 
 def test_a_soak_of_seconds(tmp_path):
