@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from random import Random
 
 import chaos
 import faults
+import goes_on
 import kills
 import limits
 import mutate
@@ -206,6 +208,49 @@ def test_a_defect_of_a_reader_is_seen_whatever_it_swallows(tmp_path, monkeypatch
     assert found == {"otherwise": 3}
     lines = capfd.readouterr().out.splitlines()
     assert [line.startswith(f"graph file, mutation {i}: {told}") for i, line in enumerate(lines)] == [True] * 3, lines
+
+
+class OneWorker:
+    """A client's part that a killer asks, of a cluster whose worker is some process."""
+
+    def __init__(self, pid):
+        self.pid = pid
+
+    def subscribe_topic(self, topic, handler):
+        pass
+
+    def wait_for_workers(self, count, timeout):
+        pass
+
+    def scheduler_info(self, n_workers):
+        return {"workers": {"one": {}, "other": {}}}
+
+    def run(self, function, workers):
+        return {workers[0]: self.pid}
+
+
+def test_a_run_that_does_not_go_on_is_told(monkeypatch, capsys):
+    """Whatever fails on the killer's thread stops the run, is said, and leaves an exit code that is not 0."""
+    monkeypatch.setattr(goes_on, "STOPS", 0.2)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(["sleep", "60"]) as process:
+        killer = goes_on.Killer(OneWorker(process.pid), 2, 0.0, patience=0.1)
+        try:
+            killer.begin(None, "")
+            # A run that does not heed the first is asked again.
+            for _ in range(2):
+                with pytest.raises(KeyboardInterrupt):
+                    time.sleep(20)
+        finally:
+            killer.end()
+            signal.signal(signal.SIGINT, before)
+    assert process.returncode == -signal.SIGKILL
+    monkeypatch.setattr(goes_on, "disturbed", lambda kills, every: killer)
+    monkeypatch.setattr(sys, "argv", ["goes_on.py"])
+    with pytest.raises(SystemExit) as ended:
+        goes_on.main()
+    assert ended.value.code
+    assert "1 kills to come: RunFailed: the run did not go on within 0.1 s of a kill" in capsys.readouterr().err
 
 
 def test_a_soak_of_seconds(tmp_path):
