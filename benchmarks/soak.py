@@ -20,8 +20,8 @@ from typing import Any
 import dask
 import numpy as np
 import psutil
-from chaos import make_data
 from distributed import Client
+from made_rows import make_rows
 from side_by_side import arguments, show, where
 
 from ffdask import datasets, machine
@@ -91,7 +91,7 @@ def main() -> None:
     rows: list[list[Any]] = []
     for schedule in given.schedules:
         with tempfile.TemporaryDirectory() as name:
-            make_data(Path(name) / "rows.npz", given.rows)
+            make_rows(Path(name) / "rows.npz", given.rows)
             keys = {
                 "data.dataset": str(Path(name) / "rows.npz"),
                 "data.chunk": given.chunk,
