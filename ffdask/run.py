@@ -379,6 +379,25 @@ class Run:
         """Return the timeline so far, a figure of matplotlib's: one row a node, one bar a step, coloured by layer."""
         return timeline.picture(list(self._records()), f"{self.path}: {self.status}")
 
+    def report(self, out: str | Path | None = None) -> Path:
+        """Write the run's report, a page of HTML that holds all that it shows; return its path. It waits for the end.
+
+        Parameters
+        ----------
+        out : path, optional
+            Left out: ``report.html`` in the run's folder.
+
+        Raises
+        ------
+        BadInput
+            If it cannot be written.
+        """
+        # Imported here: pictures and templates, which training does without.
+        from ffdask import pages
+
+        folder = self._finished().path
+        return pages.write_page(pages.report(folder), out or folder / "report.html", "out")
+
     def _records(self) -> Any:
         return read_records(self.path) if self._live is None else self._live.records.values()
 

@@ -72,6 +72,8 @@ def test_a_run_is_live_and_then_ended(begin):
     assert run.wait() is run
     assert (run.status, run.progress) == ("ended", 1.0)
     assert run.summary["test_accuracy"] == run.evaluate()["test_accuracy"]
+    assert "<html" in run.report().read_text()
+    assert ffdask.compare_runs(run, run.path).same_weights
     again = ffdask.open_run(run.path)
     assert again.network.sha256() == run.network.sha256() == run.summary["weights_sha256"]
     assert again.history.equals(run.history)
