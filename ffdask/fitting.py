@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ffdask import machine
+from ffdask import divergence, machine
 from ffdask.conduct import conduct
 from ffdask.config import Config
 from ffdask.datasets import Dataset, from_arrays, write_store
@@ -26,6 +26,7 @@ from ffdask.plan import schedule_of
 from ffdask.plugins import entry_of
 from ffdask.precision import settle
 from ffdask.resolved import resolve
+from ffdask.schedules.steps import Step
 from ffdask.surroundings import current_client
 from ffdask.tables import ClusterTable
 
@@ -85,8 +86,12 @@ def in_place(
         _check_alike(before, resolved.job)
     train = (images, labels)
     data = Data.of(job.calendar, train, lambda: (images[:LOOKED_AT], labels[:LOOKED_AT]))
+
+    def watch(step: Step, record: dict[str, Any]) -> None:
+        divergence.check(step, record, job.optimizer.learning_rate)
+
     with machine.one_thread():
-        return train_inline(job, resolved.plan, schedule_of(resolved), data)[0]
+        return train_inline(job, resolved.plan, schedule_of(resolved), data, watch)[0]
 
 
 def _check_alike(before: Network, job: Job) -> None:

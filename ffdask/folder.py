@@ -73,7 +73,7 @@ class Folder:
         try:
             with (
                 warnings.catch_warnings(action="ignore"),
-                xr.open_zarr(RunFolder(self.path).zarr, group="history", consolidated=False) as opened,
+                xr.open_zarr(RunFolder(self.path).zarr, group="history", consolidated=False, chunks=None) as opened,
             ):
                 return opened.load()
         except Exception as error:

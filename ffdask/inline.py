@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ffdask import divergence
 from ffdask.job import Data, Job
 from ffdask.network import Network
 from ffdask.schedules.ledger import Ledger
-from ffdask.schedules.steps import Await, Checker, Need, Plan, Schedule
+from ffdask.schedules.steps import Await, Checker, Need, Plan, Schedule, Step
 from ffdask.work import Outcome, perform
+
+Watch = Callable[[Step, dict[str, Any]], None]
 
 
 def train_inline(
-    job: Job, plan: Plan, schedule: Callable[[Plan], Schedule], data: Data
+    job: Job, plan: Plan, schedule: Callable[[Plan], Schedule], data: Data, watch: Watch = lambda step, record: None
 ) -> tuple[Network, dict[str, dict[str, Any]]]:
     """Train by `schedule` in this thread.
 
@@ -25,6 +26,8 @@ def train_inline(
     schedule : callable
         ``schedule(plan)`` yields the steps.
     data : Data
+    watch : callable
+        ``watch(step, record)``, called as each step ends.
 
     Returns
     -------
@@ -34,8 +37,8 @@ def train_inline(
 
     Raises
     ------
-    Diverged
-        By a step's figures.
+    Exception
+        Whatever `watch` raises.
     """
     steps, checker = schedule(plan), Checker(plan)
     ledger: Ledger[Outcome] = Ledger(plan)
@@ -58,7 +61,7 @@ def train_inline(
             assert outcome is not None, need
             inputs[role] = outcome[need.piece]
         outcome = perform(job, step, inputs, data)
-        divergence.check(step, outcome["record"], job.optimizer.learning_rate)
+        watch(step, outcome["record"])
         ledger.put(step, outcome)
         for piece in step.gives:
             # Each piece alone: one that is kept long must not keep the others.

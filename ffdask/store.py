@@ -385,7 +385,8 @@ def read_history(path: str | Path) -> xr.Dataset:
     import xarray as xr
 
     try:
-        with xr.open_zarr(Path(path) / "run.zarr", group="history", consolidated=False) as opened:
+        # In plain arrays: a few figures need no Dask, and no scheduler of anybody's.
+        with xr.open_zarr(Path(path) / "run.zarr", group="history", consolidated=False, chunks=None) as opened:
             return opened.load()
     except Exception as error:
         raise _unreadable(path, error) from None

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import settings
 
 from ffdask import cli, datasets
+from ffdask.conduct import conduct
 from ffdask.datasets import debian, mirrors, wheel
 
 # These machines are shared: how long an example takes says nothing about it. The same examples each time: whether a
@@ -114,4 +115,4 @@ def finished(tmp_path_factory, tiny):
     import ffdask
 
     out = tmp_path_factory.mktemp("finished") / "run"
-    return ffdask.fit(ffdask.load(None, SMALL | {"data.dataset": str(tiny), "run.out": str(out)})).wait()
+    return conduct(ffdask.load(None, SMALL | {"data.dataset": str(tiny), "run.out": str(out)}))

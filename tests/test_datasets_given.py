@@ -13,6 +13,7 @@ import zarr
 
 import ffdask
 from ffdask import datasets
+from ffdask.conduct import conduct
 from ffdask.datasets.arrays import ORDER
 from ffdask.errors import BadInput
 
@@ -75,7 +76,7 @@ def test_it_trains_by_its_path(tmp_path):
     got = ffdask.from_arrays(*four("float32", (36,)))
     keys = {"data.dataset": got.path, "data.chunk": 35, "network.layers": [8], "training.epochs": 1, "cluster.units": 1}
     keys |= {"training.batch_size": 10, "training.shift": 0, "run.out": str(tmp_path / "run")}
-    run = ffdask.fit(ffdask.load(keys=keys)).wait()
+    run = conduct(ffdask.load(keys=keys))
     assert 0 <= run.summary["test_accuracy"] <= 1
     assert run.summary["dataset_sha256"] == got.sha256
 

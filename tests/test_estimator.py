@@ -38,6 +38,16 @@ def quick(**changed):
     return ForwardForwardClassifier(**(QUICK | changed))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _scheduler():
+    """Tasks of joblib's ask their worker for a client; closed out of order, it would stay Dask's default scheduler."""
+    before = dask.config.get("scheduler", None)
+    yield
+    dask.config.set(scheduler=before)
+    if before is None:
+        del dask.config.config["scheduler"]
+
+
 @pytest.fixture(scope="module")
 def iris():
     """A classifier that has learned iris quickly; not to be fitted again."""

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import ffdask
 from ffdask import datasets, machine
-from ffdask.conduct import foresee
+from ffdask.conduct import conduct, foresee
 from ffdask.config import Config, load
 from ffdask.datasets import Dataset
 from ffdask.errors import BadInput
@@ -172,7 +171,7 @@ def test_a_rows_three_schedules_have_one_digest(row, digests, stand_in):
 def test_on_a_cluster_as_in_one_thread(name, stand_in, tmp_path):
     dataset = stand_in(load(FILES[name]))
     config = load(FILES[name], TENTH | {"data.dataset": dataset.path, "run.out": str(tmp_path / "run")})
-    run = ffdask.fit(config).wait()
+    run = conduct(config)
     assert run.summary["weights_sha256"] == trained(config, dataset)[1].sha256()
     assert (run.summary["chapters"], run.summary["nodes"], run.summary["scale"]) == (2, 4, 0.1)
     if config.network.objective == "classifier":

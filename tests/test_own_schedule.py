@@ -347,11 +347,11 @@ def test_the_readmes_schedule_is_the_examples_without_its_head():
     blocks = re.findall(r"```python\n(.*?)```", (OWN.parents[1] / "README.md").read_text(), re.DOTALL)
     (block,) = [block for block in blocks if "def alternating" in block]
     words = {"Newest": Newest, "negatives": negatives, "push": push, "train": train}
-    exec(block.partition("keys = ")[0], words)
+    exec(block.partition("ffdask.fit(")[0], words)
     shape = plan_of(layers=3, nodes=3, chapters=4, head=False, reads=False)
     example = load(OWN / "alternating.toml").schedule.name.meaning.steps
     assert list(static_steps(words["alternating"], shape)) == list(static_steps(example, shape))
-    assert "schedule.name" in block.partition("keys = ")[2]
+    assert "schedule=alternating" in block.partition("ffdask.fit(")[2]
 
 
 def test_the_example_has_about_twenty_lines():

@@ -15,6 +15,7 @@ from PIL import Image
 
 import ffdask
 from ffdask import datasets
+from ffdask.conduct import conduct
 from ffdask.kernels import named
 from ffdask.store import open_network
 
@@ -226,7 +227,7 @@ def test_a_run_is_evaluated_from_any_folder(command, tiny, tmp_path, monkeypatch
     shutil.copytree(tiny, tmp_path / "a" / "tiny.zarr")
     (tmp_path / "b").mkdir()
     monkeypatch.chdir(tmp_path / "a")
-    ffdask.fit(ffdask.load(None, SMALL | {"data.dataset": "tiny.zarr", "run.out": "run"})).wait()
+    conduct(ffdask.load(None, SMALL | {"data.dataset": "tiny.zarr", "run.out": "run"}))
     monkeypatch.chdir(tmp_path / "b")
     assert command("evaluate", "../a/run").code == 0
 
@@ -243,7 +244,7 @@ def test_a_run_without_a_head_has_one_classifier(command, tiny, tmp_path):
     from conftest import SMALL
 
     keys = {"network.negatives": "random", "network.classifier": "goodness", "data.dataset": str(tiny)}
-    run = ffdask.fit(ffdask.load(None, SMALL | keys | {"run.out": str(tmp_path / "run")})).wait()
+    run = conduct(ffdask.load(None, SMALL | keys | {"run.out": str(tmp_path / "run")}))
     assert run.network.head is None
     said = command("predict", run.path, tiny, "--classifier", "softmax")
     assert (said.code, said.err.endswith("given 'softmax'; this run has goodness\n")) == (2, True)
@@ -262,7 +263,7 @@ def of_kind(tmp_path_factory, tiny):
     def make(**keys):
         dotted = {key.replace("__", "."): value for key, value in keys.items()}
         out = tmp_path_factory.mktemp("kinds") / "run"
-        return ffdask.fit(ffdask.load(None, SMALL | {"data.dataset": str(tiny), "run.out": str(out)} | dotted)).wait()
+        return conduct(ffdask.load(None, SMALL | {"data.dataset": str(tiny), "run.out": str(out)} | dotted))
 
     return make
 

@@ -6,8 +6,7 @@ import pytest
 from conftest import SMALL
 from distributed import Client
 
-import ffdask
-from ffdask.conduct import foresee
+from ffdask.conduct import conduct, foresee
 from ffdask.config import load
 from ffdask.tasks import tasks_of
 
@@ -47,7 +46,7 @@ def test_a_real_run_submits_the_same_tasks(tiny, tmp_path, submitted, keys):
     forecast = foresee(config)
     assert submitted == [], "no cluster was asked"
     drawn = [task.key for task in tasks_of(forecast, forecast.steps)]
-    ffdask.fit(config).wait()
+    conduct(config)
     real = {key.rpartition("-")[0] for key in submitted}
     assert len(set(drawn)) == len(drawn)
     assert set(drawn) <= real
