@@ -141,7 +141,7 @@ def conduct(
     dataset = datasets.obtain(config.data.dataset, say)
     # The run's, however often it is resumed; and of what this process has on the cluster, whatever another has left.
     run, here = uuid.uuid4().hex[:8] if resume is None else run_of(resume), uuid.uuid4().hex[:8]
-    controls = controls or Controls()
+    live, controls = controls is not None, controls or Controls()
     with contextlib.ExitStack() as stack:
         interrupts = stack.enter_context(heeded(controls.interrupts))
         # Held here too: the test set is evaluated in this process, in blocks on threads of our own.
@@ -161,7 +161,8 @@ def conduct(
         placement = settle_down(resolved, cluster, slots, _nobody if resolved.federation else say)
         record = {"run": run, **record_of(resolved, cluster, device)}
         folder, checkpoint = _begun(config, record, resume, say)
-        controls.path = folder.path
+        # Whoever holds the run goes on meanwhile, perhaps to another folder.
+        controls.path = folder.path = folder.path.absolute() if live else folder.path
         every, attempts = checkpoint_rounds(resolved), itertools.count()
         stack.enter_context(_noted(how_to_go_on(folder.path, every > 0)))
         if federation is None:

@@ -195,7 +195,7 @@ def keeps(config: Config, client: Client | None) -> tuple[Client | None, bool]:
         with contextlib.suppress(ValueError):
             current = Client.current()
             # That of a worker in this process is not meant, nor one that is being closed.
-            if not current.asynchronous and current.status == "running" and current.name != "worker":
+            if not current.asynchronous and current.status == "running" and not current.id.startswith("Client-worker-"):
                 return current, False
     # In a task, the threads of its own cluster are not to be waited for.
     return None, True

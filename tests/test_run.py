@@ -45,7 +45,7 @@ def begin(tiny, tmp_path):
 
     def go(*args, **given):
         keys = {} if args or "resume" in given else SMALL | {"data.dataset": str(tiny)}
-        out = {} if "resume" in given else {"out": str(tmp_path / f"run{next(count)}")}
+        out = {} if {"resume", "out"} & given.keys() else {"out": str(tmp_path / f"run{next(count)}")}
         begun.append(ffdask.fit(*args, quiet=True, **out, **keys | given))
         return begun[-1]
 
@@ -179,6 +179,19 @@ def test_a_snapshot_is_the_checkpoints_network(begin):
     if snapshots[0].states[0].steps == 0:
         np.testing.assert_array_equal(first, job.initial_layer(1).weights)
     assert run.snapshot().sha256() == run.network.sha256()
+
+
+def test_a_program_may_change_its_folder_meanwhile(begin, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    run = begin(callbacks=[gate := Gate(1)], out="run")
+    assert gate.held.wait(60)
+    monkeypatch.chdir(tmp_path / "there")
+    gate.open.set()
+    assert run.wait().path == tmp_path / "here" / "run"
+    assert ffdask.open_run(run.path).network.sha256() == run.network.sha256()
+    assert list((tmp_path / "there").iterdir()) == []
 
 
 def test_await(begin):
