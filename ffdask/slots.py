@@ -63,9 +63,10 @@ def workers_of(client: Client) -> dict[str, dict[str, Any]]:
     """
     try:
         if client.status == "running":
-            known: dict[str, dict[str, Any]] = client.scheduler_info(n_workers=-1)["workers"]
+            # Not `Client.scheduler_info`: what it returns, the client may have refreshed meanwhile, without workers.
+            known: dict[str, dict[str, Any]] = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
             return known
-    except (OSError, TimeoutError, CancelledError, KeyError):
+    except (OSError, TimeoutError, CancelledError, KeyError, AttributeError):
         # One that ends answers with less.
         pass
     raise RunFailed(SCHEDULER_GONE)

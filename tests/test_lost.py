@@ -12,7 +12,7 @@ from ffdask.cluster import Cluster
 from ffdask.embedded import resource_name
 from ffdask.errors import Lost, RunFailed, StepFailed
 from ffdask.lost import Watch
-from ffdask.slots import Slot
+from ffdask.slots import Slot, workers_of
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +74,14 @@ def test_a_connection_that_breaks_is_a_loss(cluster, monkeypatch):
     monkeypatch.setattr("ffdask.lost._gathered", breaks)
     with pytest.raises(Lost, match="CommClosedError: in the midst of it"):
         Watch(cluster.client, cluster.slots).gather([future])
+
+
+def test_workers_are_known_whatever_the_client_refreshes_meanwhile(cluster, monkeypatch):
+    """A client asks for the scheduler every two seconds, without workers, and keeps the answer where it keeps all."""
+
+    async def without_workers(self, n_workers=0):
+        self._scheduler_identity = {"workers": {}}
+
+    monkeypatch.setattr(Client, "_update_scheduler_info", without_workers)
+    Watch(cluster.client, cluster.slots).look()
+    assert [slot.address for slot in cluster.slots] == list(workers_of(cluster.client))
