@@ -6,6 +6,7 @@ the worker on which its node is placed. One thread more is for small helpers, wh
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from ffdask.errors import RunFailed
 from ffdask.job import Images, Labels
 
 SCHEDULER_GONE = "the scheduler is gone: it does not answer, and what its workers held is lost"
+
+TRIES = 3
+"""Times that a scheduler is asked before it counts as gone."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +65,17 @@ def workers_of(client: Client) -> dict[str, dict[str, Any]]:
     RunFailed
         If the scheduler does not answer.
     """
-    try:
-        if client.status == "running":
+    for _ in range(TRIES):
+        # Of one that is gone the client knows it soon; one that is only busy is asked again.
+        if client.status != "running":
+            break
+        try:
             # Not `Client.scheduler_info`: what it returns, the client may have refreshed meanwhile, without workers.
             known: dict[str, dict[str, Any]] = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
             return known
-    except (OSError, TimeoutError, CancelledError, KeyError, AttributeError):
-        # One that ends answers with less.
-        pass
+        except (OSError, TimeoutError, CancelledError, KeyError, AttributeError):
+            # One that ends answers with less.
+            time.sleep(0.3)
     raise RunFailed(SCHEDULER_GONE)
 
 
