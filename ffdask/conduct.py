@@ -28,7 +28,7 @@ from ffdask.interrupts import Interrupts, heeded
 from ffdask.kernels import without_bfloat16
 from ffdask.lost import telling_of_the_scheduler
 from ffdask.network import Network
-from ffdask.placement import misplaced, place, place_anew, readers_among, settle_down
+from ffdask.placement import misplaced, place, place_anew, place_where_kept, readers_among, settle_down
 from ffdask.places import place_at
 from ffdask.plan import (
     Forecast,
@@ -151,6 +151,10 @@ def conduct(
         placement = settle_down(resolved, cluster, slots, _nobody if resolved.federation else say)
         record = {"run": run, **record_of(resolved, cluster, device)}
         folder, checkpoint = _begun(config, record, resume, say)
+        # Worked out when nodes are placed again, and then once.
+        costs = cache(partial(costs_of_nodes, resolved))
+        if federation and checkpoint:
+            placement = place_where_kept(resolved, costs, cluster, say, checkpoint)
         every, attempts = checkpoint_rounds(resolved), itertools.count()
         stack.enter_context(_noted(how_to_go_on(folder.path, every > 0)))
         if federation is None:
@@ -160,9 +164,6 @@ def conduct(
         writer = checkpoints.Writer(config.run.checkpoints or folder.checkpoints, say)
         before = checkpoint.records.values() if checkpoint else ()
         session = 1 + max((record["session"] for record in before), default=-1)
-
-        # Worked out when a worker goes or comes, and then once.
-        costs = cache(partial(costs_of_nodes, resolved))
 
         def begin(placement: Placement, checkpoint: Checkpoint | None) -> Training:
             return Training(
