@@ -98,15 +98,15 @@ class Graph:
         return outcomes
 
     def close(self, flying: Iterable[Future]) -> None:
-        """Cancel whatever is still to do and let go of every future: nothing of this run stays on the cluster."""
+        """Let go of every future, and so of whatever is still to do: nothing of this run stays on the cluster."""
         placed = self.ledger.clear()
         futures = [*flying, *self._sent.values(), *(one.outcome for one in placed)]
         futures += [picked for one in placed for picked in one.picked.values()]
         self._sent.clear()
-        # A cluster that is gone has nothing left to cancel.
+        # A cluster that is gone has nothing left of it.
         with contextlib.suppress(Exception):
             self.listener.end()
-            self.client.cancel(futures, force=True)
+            let_go(futures)
             if self.plan.sharded:
                 here = addresses_of(self.client, self.slots)
                 self.client.run(drop, f"{self.run}-", workers=here, on_error="ignore")
@@ -318,6 +318,16 @@ class Graph:
         return self.client.submit(
             function, *args, key=f"{key}-{self.run}", resources={slot.resource: 0}, priority=HELPERS_FIRST, pure=False
         )
+
+
+def let_go(futures: Iterable[Future]) -> None:
+    """Have a scheduler forget tasks, whatever their state.
+
+    `Client.cancel` would break the connection if a task that nobody holds any more, though others wait for it, depends
+    on one of them: the scheduler's handler fails then.
+    """
+    for future in futures:
+        future.release()
 
 
 def _hold(value: Any, future: Future) -> None:
