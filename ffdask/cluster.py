@@ -1,4 +1,10 @@
-"""Who works: the embedded cluster or a given scheduler, its workers taken in as they come."""
+"""Who works: the embedded cluster or a given scheduler, its workers taken in as they come.
+
+A given scheduler and its workers go on with settings of their own. One of these costs memory: by Dask's default each of
+their connections remembers its last thousand messages of less than a megabyte, and layer states are among them: some
+hundred MiB by and by. ``DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH=10`` in the environment of both ends that, as it
+is ended in the embedded cluster. It is bounded, so that nobody is told at each run.
+"""
 
 from __future__ import annotations
 
