@@ -158,7 +158,13 @@ class Cluster:
         self.fingerprints |= fingerprints
 
     def memory_limit(self) -> tuple[int, int]:
-        """Return (bytes that the smallest worker process may take, workers in one process)."""
+        """Return (bytes that the smallest worker process may take, workers in one process).
+
+        Raises
+        ------
+        RunFailed
+            If the scheduler is gone.
+        """
         if self.threads:
             return machine_memory(), len(self.slots)
         known = workers_of(self.client)
@@ -251,6 +257,8 @@ def open_cluster(table: ClusterTable, run: str, say: Say, client: Client | None 
     BadInput
         If the scheduler does not answer, if there are too few workers, or if workers lack ffdask or have another
         version of it (or, with `strict_bits`, other bits).
+    RunFailed
+        If an embedded cluster cannot be started, a scheduler goes, or workers go before they have answered.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(SETTINGS))

@@ -120,6 +120,8 @@ def conduct(
         Before any work starts.
     Diverged, RunFailed
         When training cannot go on.
+    KeyboardInterrupt
+        When it was stopped, by Ctrl-C or SIGTERM: behind a checkpoint, if that was asked for once and there is one.
     """
     begun = time.perf_counter()
     config = config or Config()
@@ -258,7 +260,13 @@ def _ahead(config: Config, say: Say) -> tuple[Forecast, str, int, int]:
 
 
 def check_before_data(config: Config, resumes: bool = False) -> str:
-    """Check what needs neither data nor cluster; return the device that ``auto`` means here."""
+    """Check what needs neither data nor cluster; return the device that ``auto`` means here.
+
+    Raises
+    ------
+    BadInput
+        If the run's folder, its report or its checkpoints' place cannot be had, or its device is none that we have.
+    """
     if not resumes:
         check_out(config.run.out, config.run.overwrite)
     if config.run.report is not None:

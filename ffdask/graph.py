@@ -93,7 +93,13 @@ class Graph:
         self._sweeps = itertools.count()
 
     def gather(self, futures: list[Future]) -> list[Outcome]:
-        """Return the outcomes of futures; raises Lost if one was lost, or its worker is gone."""
+        """Return the outcomes of futures.
+
+        Raises
+        ------
+        Lost, StepFailed, RunFailed
+            As `Watch.gather`.
+        """
         outcomes: list[Outcome] = self.watch.gather(futures)
         return outcomes
 
@@ -143,7 +149,13 @@ class Graph:
         return None
 
     def submit(self, step: Step, order: int) -> Future:
-        """Submit a step; return its outcome's future. The lower its `order`, the earlier it runs."""
+        """Submit a step; return its outcome's future. The lower its `order`, the earlier it runs.
+
+        Raises
+        ------
+        RunFailed
+            If it reads what stays on another node.
+        """
         slot = self.slots[step.node]
         futures, pieces = {}, {}
         for role, need in step.needs.items():
@@ -170,7 +182,13 @@ class Graph:
         return outcome
 
     def record(self, step: Step, outcome: Future) -> dict[str, Any]:
-        """Return the record of a step that has ended: as its worker told it, or out of its outcome."""
+        """Return the record of a step that has ended: as its worker told it, or out of its outcome.
+
+        Raises
+        ------
+        Lost, StepFailed, RunFailed
+            As `Watch.gather`, where it was not told.
+        """
         told = self.listener.take(step.name)
         if told is None:
             slot = self.slots[step.node]
@@ -205,6 +223,8 @@ class Graph:
         ------
         NotKept
             If a node cannot write such a file.
+        Lost, StepFailed, RunFailed
+            As `Watch.gather`.
         """
         staying = [need for need in placed if self.plan.sharded and need.piece != "state"]
         come = {need: one for need, one in placed.items() if need not in staying}
@@ -234,7 +254,13 @@ class Graph:
             fire_and_forget(self._sweep(node, names))
 
     def sweep_all(self) -> None:
-        """Have nodes remove all such files of the run, also those that an earlier beginning has left; wait for it."""
+        """Have nodes remove all such files of the run, also those that an earlier beginning has left; wait for it.
+
+        Raises
+        ------
+        Lost, StepFailed, RunFailed
+            As `Watch.gather`.
+        """
         if self.plan.sharded and self.plan.reads_probabilities:
             names = {
                 node: [kept.name for step, kept in self._beside.values() if step.node == node] for node in self._nodes
@@ -265,6 +291,11 @@ class Graph:
 
         A scheduler keeps every ancestor of a live result, for ever, and runs the whole chain again when one is lost.
         So the pieces come here, and tasks without ancestors hand them out again: later steps' ancestry begins there.
+
+        Raises
+        ------
+        Lost, StepFailed, RunFailed
+            As `Watch.gather`.
         """
         kept = [(need, self.ledger.get(need)) for need in (Need(step.name, piece) for piece in step.gives)]
         found = [(need, placed) for need, placed in kept if placed is not None and need.piece in placed.cuts]
