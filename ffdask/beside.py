@@ -1,12 +1,12 @@
 """Probabilities that a federated node keeps for a checkpoint: in files beside its shard, which they never leave.
 
 The checkpoint has a file's name and SHA-256 only. A worker that takes the node over must be able to read both the shard
-and what is beside it.
+and what is beside it: where shards are dealt, from rows that each worker may have in a cache of its own, not all do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,20 @@ def keep(job: Job, dataset: Dataset, node: int, outcome: dict[str, Any], piece: 
             return Beside(f"{name}.npz", sha256_of(path))
     except OSError as error:
         return f"{error.filename}: {reason(error)}" if error.filename else reason(error)
+
+
+def lacking(job: Job, dataset: Dataset, kept: Mapping[int, Sequence[str]]) -> dict[int, str]:
+    """Return the nodes of which a file that was kept is not here, each with such a file's path.
+
+    Parameters
+    ----------
+    job, dataset : Job, Dataset
+    kept : mapping of int to sequence of str
+        Node -> the names of its files.
+    """
+    paths = {node: [folder_of(job, dataset, node) / Path(name).name for name in names] for node, names in kept.items()}
+    gone = {node: next((path for path in here if not path.is_file()), None) for node, here in paths.items()}
+    return {node: str(path) for node, path in gone.items() if path is not None}
 
 
 def fetch(job: Job, dataset: Dataset, node: int, piece: str, kept: Beside, what: str) -> dict[str, Any]:

@@ -1,4 +1,10 @@
-"""Who works: the embedded cluster or a given scheduler, its workers taken in as they come."""
+"""Who works: the embedded cluster or a given scheduler, its workers taken in as they come.
+
+A given scheduler and its workers go on with settings of their own. One of these costs memory: by Dask's default each of
+their connections remembers its last thousand messages of less than a megabyte, and layer states are among them: some
+hundred MiB by and by. ``DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH=10`` in the environment of both ends that, as it
+is ended in the embedded cluster. It is bounded, so that nobody is told at each run.
+"""
 
 from __future__ import annotations
 
@@ -7,63 +13,27 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from dask.utils import funcname
-from distributed import Client, SpecCluster, Worker, performance_report
-from distributed.diagnostics.plugin import WorkerPlugin
-from distributed.security import Security
+from distributed import Client, SpecCluster, performance_report
 
 from ffdask import blocks, machine
-from ffdask.embedded import configured, embedded_cluster, machine_memory, resource_name, silenced
+from ffdask.embedded import configured, embedded_cluster, machine_memory, silenced
 from ffdask.errors import BadInput, Lost, RunFailed, reason, told
+from ffdask.joining import OneThread, Sharing, check_bits, check_versions, slot_of
 from ffdask.kept import is_kept
 from ffdask.lost import Watch
+from ffdask.scheduler import connect, wait_for_workers
 from ffdask.slots import Slot, addresses_of, is_there, workers_of
 from ffdask.tables import ClusterTable
-
-CONNECT_SECONDS = 15
-"""How long a given scheduler may take to answer."""
 
 TRIES = 3
 """Times that workers are asked what they are, should one of them go meanwhile."""
 
 Say = Callable[[str], None]
-
-
-class OneThread(WorkerPlugin):
-    """Holds a worker's BLAS at one thread while a run uses the worker.
-
-    The run's end restores what there was; a run whose process is killed leaves its worker at one thread.
-    """
-
-    def __init__(self, run: str) -> None:
-        self.name = f"ffdask-one-thread-{run}"
-
-    def setup(self, worker: Worker) -> None:
-        """Hold the whole process at one thread."""
-        machine.hold_one_thread()
-
-    def teardown(self, worker: Worker) -> None:
-        """Let go; the last run that does restores what there was."""
-        machine.let_go()
-
-
-class Sharing(WorkerPlugin):
-    """Has a worker's process put large arrays where the host's other processes can map them, while a run uses it."""
-
-    def __init__(self, run: str) -> None:
-        self.name = f"ffdask-sharing-{run}"
-
-    def setup(self, worker: Worker) -> None:
-        """Begin; a worker that comes back after a loss begins again."""
-        blocks.begin()
-
-    def teardown(self, worker: Worker) -> None:
-        """End; the last run that does lets go of what nobody uses."""
-        blocks.end()
 
 
 @dataclass
@@ -174,21 +144,27 @@ class Cluster:
         if not workers:
             return
         if not self.embedded:
-            _check_versions(self.client, workers)
+            check_versions(self.client, workers)
         lacking = {
             address: what for address, what in self.client.run(self.lacks, workers=list(workers)).items() if what
         }
         if lacking:
             raise BadInput("; ".join(f"worker {workers[address]['name']}: {what}" for address, what in lacking.items()))
-        found = [_slot(self.client, address, info) for address, info in workers.items()]
+        found = [slot_of(self.client, address, info) for address, info in workers.items()]
         prints = self.client.run(machine.fingerprint, workers=list(workers))
         fingerprints = {slot.name: prints[slot.address] for slot in found}
-        _check_bits(fingerprints, table.strict_bits, say)
+        check_bits(fingerprints, table.strict_bits, say)
         self.slots += found
         self.fingerprints |= fingerprints
 
     def memory_limit(self) -> tuple[int, int]:
-        """Return (bytes that the smallest worker process may take, workers in one process)."""
+        """Return (bytes that the smallest worker process may take, workers in one process).
+
+        Raises
+        ------
+        RunFailed
+            If the scheduler is gone.
+        """
         if self.threads:
             return machine_memory(), len(self.slots)
         known = workers_of(self.client)
@@ -281,6 +257,8 @@ def open_cluster(table: ClusterTable, run: str, say: Say, client: Client | None 
     BadInput
         If the scheduler does not answer, if there are too few workers, or if workers lack ffdask or have another
         version of it (or, with `strict_bits`, other bits).
+    RunFailed
+        If an embedded cluster cannot be started, a scheduler goes, or workers go before they have answered.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(configured())
@@ -294,10 +272,10 @@ def open_cluster(table: ClusterTable, run: str, say: Say, client: Client | None 
         plugin, tries = OneThread(run), 0
         stack.callback(_unregister, client, plugin.name)
         while not cluster.slots:
-            workers = _wait_for_workers(client, table, say, embedded)
+            workers = wait_for_workers(client, table, say, embedded)
             try:
                 if not embedded:
-                    _check_versions(client, workers)
+                    check_versions(client, workers)
                 # Given workers get nothing of ours before their version is known.
                 client.register_plugin(plugin)
                 cluster._take(workers, table, say)
@@ -328,115 +306,3 @@ def _unregister(client: Client, name: str) -> None:
     # The cluster may be gone by now: there is nothing to restore then.
     with contextlib.suppress(Exception):
         client.unregister_worker_plugin(name)
-
-
-def connect(table: ClusterTable) -> Client:
-    """Return a client of the scheduler that a configuration names.
-
-    Raises
-    ------
-    BadInput
-        If it does not answer, or its TLS files are none.
-    """
-    address, security = str(table.scheduler), None
-    try:
-        if table.tls_ca is not None:
-            files = {"tls_ca_file": table.tls_ca, "tls_client_cert": table.tls_cert, "tls_client_key": table.tls_key}
-            security = Security(**files, require_encryption=True)
-            # Read here, for a file that is no certificate is not the scheduler's fault.
-            security.get_connection_args("client")
-    except (OSError, ValueError) as error:
-        raise BadInput(
-            f"cluster (--tls-ca, --tls-cert, --tls-key): given {table.tls_ca}, {table.tls_cert} and {table.tls_key}, "
-            f"which are no authority, certificate and its key in PEM format ({error})"
-        ) from None
-    try:
-        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False, security=security)
-    except TypeError:
-        # Dask's own complaint, at a tls:// address for which it has no certificate.
-        raise BadInput(
-            f"cluster.scheduler (--scheduler): given {address!r}, which takes --tls-ca, --tls-cert and --tls-key, or "
-            "the same in Dask's configuration (distributed.comm.tls)"
-        ) from None
-    except (OSError, ValueError, TimeoutError, RuntimeError) as error:
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BadInput(
-            f"cluster.scheduler (--scheduler): given {address!r}, which does not answer within {CONNECT_SECONDS} s "
-            f"({why}); start one with `dask scheduler` and give its address, such as tcp://host:8786"
-        ) from None
-
-
-def _wait_for_workers(client: Client, table: ClusterTable, say: Say, embedded: bool) -> dict[str, dict[str, Any]]:
-    """Return the workers to use (address -> what the scheduler knows), in a fixed order."""
-    wanted, started, said = table.workers or 1, time.monotonic(), False
-    while True:
-        known = workers_of(client)
-        if len(known) >= wanted:
-            chosen = sorted(known, key=lambda address: (str(known[address]["name"]), address))
-            return {address: known[address] for address in (chosen[:wanted] if table.workers else chosen)}
-        if time.monotonic() - started > table.wait:
-            raise BadInput(
-                f"cluster: {len(known)} of {wanted} workers after {table.wait:g} s (cluster.wait); start them with "
-                f"`dask worker {client.scheduler.address}`"
-            )
-        if not (said or embedded):
-            say(f"waiting up to {table.wait:g} s for workers: {len(known)} of {wanted} so far")
-            said = True
-        time.sleep(0.2)
-
-
-def _check_versions(client: Client, workers: Sequence[str] | dict[str, Any]) -> None:
-    """Refuse workers without ffdask, or with another version: before anything of ours is sent to them."""
-    ours = machine.versions()["ffdask"]
-    # `eval` of text: a worker without ffdask could not even load a function of ours.
-    question = "__import__('importlib.metadata', fromlist=['version']).version('ffdask')"
-    answers = client.run(eval, question, workers=list(workers), on_error="return")
-    wrong = {
-        address: "has no ffdask" if isinstance(answer, Exception) else f"has ffdask {answer}"
-        for address, answer in answers.items()
-        if answer != ours
-    }
-    gone = [answer for answer in answers.values() if isinstance(answer, OSError)]
-    if gone:
-        raise gone[0]
-    if wrong:
-        listed = "; ".join(f"worker {address} {what}" for address, what in sorted(wrong.items()))
-        raise BadInput(f"cluster: {listed}; every worker needs ffdask {ours}: install it there and start it again")
-
-
-def _slot(client: Client, address: str, info: dict[str, Any]) -> Slot:
-    """Return a worker's slot; one that came without our resource is given it, in units of its threads.
-
-    A worker started with ``--resources ffdask=k`` has k units.
-    """
-    resources = info["resources"]
-    name = str(info["name"])
-    own = resource_name(name)
-    if own in resources:
-        return Slot(address, name, int(resources[own]))
-    units = int(resources.get("ffdask", info["nthreads"]))
-    if units < 1:
-        raise BadInput(f"cluster: worker {name} came with the resource ffdask={units}; it needs at least one unit")
-    client.run(_set_resource, own, units, workers=[address])
-    return Slot(address, name, units)
-
-
-async def _set_resource(name: str, units: int, dask_worker: Worker) -> None:
-    await dask_worker.set_resources(**{name: units})
-
-
-def _check_bits(fingerprints: dict[str, dict[str, str]], strict: bool, say: Say) -> None:
-    """Compare each worker's fingerprint with this process's: a warning, or with `strict` an error."""
-    ours = machine.fingerprint()
-    unlike = []
-    for worker, theirs in fingerprints.items():
-        different = [f"{key} {theirs.get(key)!r} (here {ours[key]!r})" for key in ours if theirs.get(key) != ours[key]]
-        if different:
-            unlike.append(f"worker {worker}: {', '.join(different)}")
-    if unlike and strict:
-        raise BadInput(
-            f"cluster.strict_bits (--strict-bits): {'; '.join(unlike)}; the bits may differ there: use like workers, "
-            "or leave the flag out"
-        )
-    if unlike:
-        say(f"the same bits are not promised: {'; '.join(unlike)}")

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ffdask import machine
-from ffdask.cluster import connect
 from ffdask.embedded import silenced
 from ffdask.errors import BadInput, told
 from ffdask.health import Finding
+from ffdask.scheduler import connect
 from ffdask.slots import workers_of
 from ffdask.tables import ClusterTable
 

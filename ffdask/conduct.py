@@ -31,7 +31,7 @@ from ffdask.job import Job
 from ffdask.kernels import without_bfloat16
 from ffdask.lost import telling_of_the_scheduler
 from ffdask.network import Network
-from ffdask.placement import misplaced, place, place_anew, readers_among, settle_down
+from ffdask.placement import misplaced, place, place_anew, place_where_kept, readers_among, settle_down
 from ffdask.places import place_at
 from ffdask.plan import (
     Forecast,
@@ -45,6 +45,7 @@ from ffdask.plan import (
     text,
 )
 from ffdask.precision import settle
+from ffdask.records import Records
 from ffdask.recovery import see_through
 from ffdask.resolved import check_change, resolve
 from ffdask.resume import go_on, how_to_go_on, run_of
@@ -129,6 +130,8 @@ def conduct(
         Before any work starts.
     Diverged, RunFailed
         When training cannot go on.
+    KeyboardInterrupt
+        When it was stopped, by Ctrl-C or SIGTERM: behind a checkpoint, if that was asked for once and there is one.
     """
     begun = time.perf_counter()
     config = config or Config()
@@ -163,6 +166,10 @@ def conduct(
         folder, checkpoint = _begun(config, record, resume, say)
         # Whoever holds the run goes on meanwhile, perhaps to another folder.
         controls.path = folder.path = folder.path.absolute() if live else folder.path
+        # Worked out when nodes are placed again, and then once.
+        costs = cache(partial(costs_of_nodes, resolved))
+        if federation and checkpoint:
+            placement = place_where_kept(resolved, costs, cluster, say, checkpoint)
         every, attempts = checkpoint_rounds(resolved), itertools.count()
         stack.enter_context(_noted(how_to_go_on(folder.path, every > 0)))
         if federation is None:
@@ -170,12 +177,10 @@ def conduct(
             stack.enter_context(cluster.sharing(here, config.cluster, say))
         told = Watchers(watchers, say)
         writer = checkpoints.Writer(config.run.checkpoints or folder.checkpoints, say)
-        before = list(checkpoint.records.values()) if checkpoint else []
-        session = 1 + max((record["session"] for record in before), default=-1)
-
-        # Worked out when a worker goes or comes, and then once.
-        costs = cache(partial(costs_of_nodes, resolved))
-
+        done = checkpoint.records if checkpoint else Records()
+        session = 1 + max((record["session"] for record in done.values()), default=-1)
+        # An iterator: they are told once, whichever beginning comes to it.
+        before = iter(done.values())
         changes = controls.changes = list(config.training.changes)
 
         def job() -> Job:
@@ -190,7 +195,6 @@ def conduct(
             return job()
 
         def begin(placement: Placement, checkpoint: Checkpoint | None) -> Training:
-            tell, before[:] = before[:], []
             # Of each beginning its own keys: what an earlier one has left in work is none of its business.
             keys, now = f"{run or here}.{here}.{next(attempts)}", replace(resolved, job=job())
             return Training(
@@ -209,7 +213,7 @@ def conduct(
                 partial(misplaced, resolved, costs, cluster, placement, say),
                 controls,
                 changing,
-                tell,
+                before,
             )
 
         try:
@@ -286,7 +290,13 @@ def _ahead(config: Config, say: Say) -> tuple[Forecast, str, int, int]:
 
 
 def check_before_data(config: Config, resumes: bool = False) -> str:
-    """Check what needs neither data nor cluster; return the device that ``auto`` means here."""
+    """Check what needs neither data nor cluster; return the device that ``auto`` means here.
+
+    Raises
+    ------
+    BadInput
+        If the run's folder, its report or its checkpoints' place cannot be had, or its device is none that we have.
+    """
     if not resumes:
         check_out(config.run.out, config.run.overwrite)
     if config.run.report is not None:

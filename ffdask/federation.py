@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ffdask import datasets
@@ -50,7 +51,14 @@ def roughly(config: Config, dataset: Dataset) -> Federation | None:
     return Federation(shards, tuple(rows // shards.nodes + (n < rows % shards.nodes) for n in range(shards.nodes)))
 
 
-def federate(config: Config, dataset: Dataset, cluster: Cluster, say: Say, writes: bool = True) -> Federation | None:
+def federate(
+    config: Config,
+    dataset: Dataset,
+    cluster: Cluster,
+    say: Say,
+    writes: bool = True,
+    lacking: Callable[[], Mapping[str, Mapping[int, str]]] = dict,
+) -> Federation | None:
     """Return the federation as the cluster's workers have it; those that join while a shard is waited for count.
 
     Parameters
@@ -61,12 +69,17 @@ def federate(config: Config, dataset: Dataset, cluster: Cluster, say: Say, write
     say : callable
     writes : bool
         Whether a worker may put the store of a shard that is in another format into its cache.
+    lacking : callable, optional
+        Returns the worker -> node -> file that a checkpoint needs beside the node's shard and that this worker lacks:
+        it is no reader of that shard then.
 
     Raises
     ------
     BadInput
-        If a shard has no worker that can read it within the time that is waited for workers, or the shards do not fit
-        each other, or one is empty.
+        If a shard has no worker that can read it within the time that is waited for workers, and what is needed beside
+        it, or the shards do not fit each other, or one is empty.
+    Lost, StepFailed, RunFailed
+        As `Cluster.on_each_worker`.
     """
     shards = shards_of(config)
     if shards is None:
@@ -74,20 +87,26 @@ def federate(config: Config, dataset: Dataset, cluster: Cluster, say: Say, write
     waited, deadline = False, time.monotonic() + (0 if cluster.embedded else config.cluster.wait)
     while True:
         found = _federation(shards, config, dataset, cluster, writes)
-        alone = [node for node, readers in enumerate(found.readers or ()) if not readers]
+        lacks, readers = lacking(), found.readers or ()
+        whole = tuple(
+            frozenset(name for name in names if node not in lacks.get(name, ())) for node, names in enumerate(readers)
+        )
+        alone = [node for node, names in enumerate(whole) if not names]
         if not alone:
-            return found
+            return replace(found, readers=whole)
+        node = alone[0]
+        where = shards.path(node) if shards.held else dataset.path
+        what, advice = f"the shard of node {', '.join(map(str, alone))}", f"({where}); start a worker where it is"
+        if readers[node]:
+            files = "; ".join(f"worker {name}: {lacks[name][node]}" for name in sorted(readers[node]))
+            what, advice = f"what node {node} kept for the checkpoint", f"({files}); start a worker where it was kept"
         if time.monotonic() > deadline:
-            where = shards.path(alone[0]) if shards.held else dataset.path
             raise BadInput(
-                f"data.shards (--shards): no worker can read the shard of node {', '.join(map(str, alone))} ({where}); "
-                "start a worker where it is, or give a path that one can read"
+                f"data.shards (--shards): no worker can read {what} {advice}, or "
+                f"{'put it there' if readers[node] else 'give a path that one can read'}"
             )
         if not waited:
-            say(
-                f"waiting up to {config.cluster.wait:g} s for a worker that can read the shard of node "
-                f"{', '.join(map(str, alone))}"
-            )
+            say(f"waiting up to {config.cluster.wait:g} s for a worker that can read {what}")
             waited = True
         time.sleep(LOOK_SECONDS)
         cluster.take_stock(config.cluster, say)

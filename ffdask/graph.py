@@ -93,20 +93,26 @@ class Graph:
         self._sweeps = itertools.count()
 
     def gather(self, futures: list[Future]) -> list[Outcome]:
-        """Return the outcomes of futures; raises Lost if one was lost, or its worker is gone."""
+        """Return the outcomes of futures.
+
+        Raises
+        ------
+        Lost, StepFailed, RunFailed
+            As `Watch.gather`.
+        """
         outcomes: list[Outcome] = self.watch.gather(futures)
         return outcomes
 
     def close(self, flying: Iterable[Future]) -> None:
-        """Cancel whatever is still to do and let go of every future: nothing of this run stays on the cluster."""
+        """Let go of every future, and so of whatever is still to do: nothing of this run stays on the cluster."""
         placed = self.ledger.clear()
         futures = [*flying, *self._sent.values(), *(one.outcome for one in placed)]
         futures += [picked for one in placed for picked in one.picked.values()]
         self._sent.clear()
-        # A cluster that is gone has nothing left to cancel.
+        # A cluster that is gone has nothing left of it.
         with contextlib.suppress(Exception):
             self.listener.end()
-            self.client.cancel(futures, force=True)
+            let_go(futures)
             if self.plan.sharded:
                 here = addresses_of(self.client, self.slots)
                 self.client.run(drop, f"{self.run}-", workers=here, on_error="ignore")
@@ -143,7 +149,13 @@ class Graph:
         return None
 
     def submit(self, step: Step, order: int) -> Future:
-        """Submit a step; return its outcome's future. The lower its `order`, the earlier it runs."""
+        """Submit a step; return its outcome's future. The lower its `order`, the earlier it runs.
+
+        Raises
+        ------
+        RunFailed
+            If it reads what stays on another node.
+        """
         slot = self.slots[step.node]
         futures, pieces = {}, {}
         for role, need in step.needs.items():
@@ -170,7 +182,13 @@ class Graph:
         return outcome
 
     def record(self, step: Step, outcome: Future) -> dict[str, Any]:
-        """Return the record of a step that has ended: as its worker told it, or out of its outcome."""
+        """Return the record of a step that has ended: as its worker told it, or out of its outcome.
+
+        Raises
+        ------
+        Lost, StepFailed, RunFailed
+            As `Watch.gather`, where it was not told.
+        """
         told = self.listener.take(step.name)
         if told is None:
             slot = self.slots[step.node]
@@ -205,6 +223,8 @@ class Graph:
         ------
         NotKept
             If a node cannot write such a file.
+        Lost, StepFailed, RunFailed
+            As `Watch.gather`.
         """
         staying = [need for need in placed if self.plan.sharded and need.piece != "state"]
         come = {need: one for need, one in placed.items() if need not in staying}
@@ -234,7 +254,13 @@ class Graph:
             fire_and_forget(self._sweep(node, names))
 
     def sweep_all(self) -> None:
-        """Have nodes remove all such files of the run, also those that an earlier beginning has left; wait for it."""
+        """Have nodes remove all such files of the run, also those that an earlier beginning has left; wait for it.
+
+        Raises
+        ------
+        Lost, StepFailed, RunFailed
+            As `Watch.gather`.
+        """
         if self.plan.sharded and self.plan.reads_probabilities:
             names = {
                 node: [kept.name for step, kept in self._beside.values() if step.node == node] for node in self._nodes
@@ -265,6 +291,11 @@ class Graph:
 
         A scheduler keeps every ancestor of a live result, for ever, and runs the whole chain again when one is lost.
         So the pieces come here, and tasks without ancestors hand them out again: later steps' ancestry begins there.
+
+        Raises
+        ------
+        Lost, StepFailed, RunFailed
+            As `Watch.gather`.
         """
         kept = [(need, self.ledger.get(need)) for need in (Need(step.name, piece) for piece in step.gives)]
         found = [(need, placed) for need, placed in kept if placed is not None and need.piece in placed.cuts]
@@ -318,6 +349,16 @@ class Graph:
         return self.client.submit(
             function, *args, key=f"{key}-{self.run}", resources={slot.resource: 0}, priority=HELPERS_FIRST, pure=False
         )
+
+
+def let_go(futures: Iterable[Future]) -> None:
+    """Have a scheduler forget tasks, whatever their state.
+
+    `Client.cancel` would break the connection if a task that nobody holds any more, though others wait for it, depends
+    on one of them: the scheduler's handler fails then.
+    """
+    for future in futures:
+        future.release()
 
 
 def _hold(value: Any, future: Future) -> None:

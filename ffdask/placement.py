@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from ffdask import datasets
+from ffdask.beside import lacking
+from ffdask.checkpoints import Checkpoint
 from ffdask.cluster import Cluster, Say
 from ffdask.datasets import Dataset
 from ffdask.errors import BadInput, RunFailed
 from ffdask.federation import federate
 from ffdask.job import Images, Labels
+from ffdask.pieces import Beside
 from ffdask.plan import Forecast, costs_of_nodes, forecast
 from ffdask.resolved import Resolved
 from ffdask.schedules.costs import Rates
@@ -27,15 +31,31 @@ def place(resolved: Resolved, workers: Sequence[Slot], rates: Rates | None = Non
 
 
 def settle_down(resolved: Resolved, cluster: Cluster, slots: list[Slot], say: Say) -> Placement:
-    """Return the run on its nodes' slots; say who is sent rows."""
+    """Return the run on its nodes' slots; say who is sent rows.
+
+    Raises
+    ------
+    Lost, StepFailed, RunFailed
+        As `Cluster.on_each_worker`.
+    """
     readers = readers_among(cluster, resolved.dataset, say)
     return Placement(slots, readers, rows_to_send(resolved, readers, cluster))
 
 
-def place_anew(resolved: Resolved, costs: Costs, cluster: Cluster, say: Say) -> Placement:
+def place_anew(
+    resolved: Resolved, costs: Costs, cluster: Cluster, say: Say, checkpoint: Checkpoint | None = None
+) -> Placement:
     """Return the run on the workers that are there now; wait while there is none.
 
-    `costs` returns each node's nominal seconds.
+    Parameters
+    ----------
+    resolved : Resolved
+    costs : callable
+        Returns each node's nominal seconds.
+    cluster : Cluster
+    say : callable
+    checkpoint : Checkpoint or None
+        To go on from: a federated node goes where what it kept for that is, beside its rows.
 
     Raises
     ------
@@ -46,9 +66,26 @@ def place_anew(resolved: Resolved, costs: Costs, cluster: Cluster, say: Say) -> 
     """
     cluster.take_stock(resolved.config.cluster, say)
     try:
-        federation = federate(resolved.config, resolved.dataset, cluster, say)
+        return place_where_kept(resolved, costs, cluster, say, checkpoint)
     except BadInput as error:
         raise RunFailed(str(error)) from error
+
+
+def place_where_kept(
+    resolved: Resolved, costs: Costs, cluster: Cluster, say: Say, checkpoint: Checkpoint | None
+) -> Placement:
+    """Return the run as `place_anew`, on the workers that are taken in.
+
+    Raises
+    ------
+    BadInput
+        If none can read a federated node's rows, and what it kept beside them.
+    Lost, StepFailed, RunFailed
+        As `Cluster.on_each_worker`; or if the rows are not what they were.
+    """
+    kept = _kept(checkpoint)
+    ask = partial(cluster.on_each_worker, lacking, resolved.job, resolved.dataset, kept)
+    federation = federate(resolved.config, resolved.dataset, cluster, say, lacking=ask if kept else dict)
     before = resolved.federation
     if federation and before and (federation.rows, federation.sha256) != (before.rows, before.sha256):
         raise RunFailed("the nodes' shards are not what they were when the run began")
@@ -57,8 +94,23 @@ def place_anew(resolved: Resolved, costs: Costs, cluster: Cluster, say: Say) -> 
     return settle_down(resolved, cluster, slots, lambda line: None)
 
 
+def _kept(checkpoint: Checkpoint | None) -> dict[int, list[str]]:
+    """Return the names of the files that each node has kept beside its shard for a checkpoint."""
+    kept: dict[int, list[str]] = {}
+    for need, value in (checkpoint.pieces if checkpoint else {}).items():
+        if checkpoint and isinstance(value, Beside):
+            kept.setdefault(checkpoint.records[need.step]["node"], []).append(value.name)
+    return kept
+
+
 def misplaced(resolved: Resolved, costs: Costs, cluster: Cluster, placement: Placement, say: Say) -> bool:
-    """Return whether nodes would be placed otherwise, now that others have joined: these are taken in."""
+    """Return whether nodes would be placed otherwise, now that others have joined: these are taken in.
+
+    Raises
+    ------
+    RunFailed
+        As `Cluster.take_stock`.
+    """
     before = len(cluster.slots)
     cluster.take_stock(resolved.config.cluster, say)
     if len(cluster.slots) <= before:
@@ -68,7 +120,13 @@ def misplaced(resolved: Resolved, costs: Costs, cluster: Cluster, placement: Pla
 
 
 def readers_among(cluster: Cluster, dataset: Dataset, say: Say) -> frozenset[str]:
-    """Return the names of the workers that can read the very same data themselves; say who cannot."""
+    """Return the names of the workers that can read the very same data themselves; say who cannot.
+
+    Raises
+    ------
+    Lost, StepFailed, RunFailed
+        As `Cluster.on_each_worker`.
+    """
     found = cluster.on_each_worker(datasets.locate, dataset)
     others = sorted(name for name, path in found.items() if path is None)
     if others:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 from ffdask.checkpoints import Checkpoint
 from ffdask.errors import Lost, RunFailed, StepFailed, told
@@ -68,7 +69,7 @@ class Faults:
 def see_through(
     begin: Begin,
     placement: Placement,
-    place_anew: Callable[[], Placement],
+    place_anew: Callable[[Checkpoint | None], Placement],
     checkpoint: Checkpoint | None,
     interrupts: Interrupts,
     say: Callable[[str], None],
@@ -82,7 +83,7 @@ def see_through(
     placement : Placement
         To begin with.
     place_anew : callable
-        Returns one on the workers that are there.
+        Returns one on the workers that are there, from which a checkpoint can be gone on from.
     checkpoint : Checkpoint or None
     interrupts : Interrupts
         The first lets the training come to a checkpoint; what is lost then is not computed again.
@@ -115,7 +116,7 @@ def see_through(
         checkpoint = training.newest
         where = f"after round {checkpoint.round}" if checkpoint else "from the start"
         say(f"{why}; going on {where} on the workers that are there")
-        placement = _placed(place_anew)
+        placement = _placed(partial(place_anew, checkpoint))
 
 
 def _placed(place_anew: Callable[[], Placement]) -> Placement:

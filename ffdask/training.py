@@ -183,6 +183,7 @@ class Training:
             raise
         finally:
             # Whoever else uses the cluster finds nothing of ours on it, however the run ended.
+            self._cuts.clear()
             self.graph.close(self._flying)
 
     def _next(self, finished: Any) -> Future:

@@ -19,7 +19,7 @@ from conftest import make_store
 from distributed import LocalCluster
 from zarr import open_group
 
-from ffdask import cluster, conduct, datasets, embedded, machine
+from ffdask import conduct, datasets, embedded, machine, scheduler
 from ffdask.kernels import onednn
 from ffdask.store import FORMAT
 
@@ -153,7 +153,7 @@ def closed_port(place: Place) -> Arguments:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     # A refused connection is tried again until the time is up.
-    place.monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.5)
+    place.monkeypatch.setattr(scheduler, "CONNECT_SECONDS", 0.5)
     return ["--scheduler", f"tcp://127.0.0.1:{port}"]
 
 
@@ -443,7 +443,7 @@ def test_a_wait_for_workers_is_announced(place, command, tiny, given_):
 
 
 def test_an_unreachable_scheduler_is_given_up_within_15_s():
-    assert cluster.CONNECT_SECONDS <= 15
+    assert scheduler.CONNECT_SECONDS <= 15
 
 
 @pytest.mark.parametrize(

@@ -295,9 +295,9 @@ def test_workers_without_ffdask_would_stop_a_run():
 
 
 def test_a_scheduler_that_does_not_answer_would_stop_a_run(monkeypatch):
-    from ffdask import cluster
+    from ffdask import scheduler
 
-    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(scheduler, "CONNECT_SECONDS", 1)
     (found,) = examine_cluster(ClusterTable(scheduler="tcp://127.0.0.1:9"))
     assert (found.name, found.state) == ("scheduler", "stop")
     assert "does not answer within 1 s" in found.said

@@ -79,19 +79,22 @@ class Attempt:
 
 def seen_through(outcomes, placements, interrupts=None):
     """The outcome of attempts that end so, each with a checkpoint of its number; and what each began with."""
-    begun, said, left = [], [], iter(placements)
+    begun, said, left, asked = [], [], iter(placements), []
 
     def begin(placement, newest):
         begun.append((placement, newest.round if newest else None))
         return Attempt(outcomes[len(begun) - 1], checkpoint(len(begun)))
 
-    def place_anew():
+    def place_anew(newest):
+        asked.append(newest.round)
         placed = next(left)
         if isinstance(placed, Exception):
             raise placed
         return placed
 
     network, _ = see_through(begin, "first", place_anew, None, interrupts or Interrupts(), said.append)
+    # It must be possible to go on from there where nodes are placed.
+    assert sorted(set(asked)) == [newest for _, newest in begun[1:]]
     return network, begun, said
 
 

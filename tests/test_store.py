@@ -457,6 +457,18 @@ def test_attributes_that_do_not_fit(tmp_path, name, value):
         open_network(path)
 
 
+@pytest.mark.parametrize("run", ["../elsewhere", "a/b", 3, None, "x" * 65])
+def test_a_runs_id_is_a_word(tmp_path, run):
+    """Files are named after it."""
+    path = written(tmp_path / "run", network())
+    attributes = zarr.open_group(str(path / "run.zarr"), mode="r+").attrs
+    attributes["resolved"] = attributes["resolved"] | {"run": "a1b2"}
+    open_network(path)
+    attributes["resolved"] = attributes["resolved"] | {"run": run}
+    with pytest.raises(BadInput, match="cannot be read"):
+        open_network(path)
+
+
 def test_a_network_without_layers(tmp_path):
     path = written(tmp_path / "run", network(head=False))
     zarr.open_group(str(path / "run.zarr" / "weights"), mode="r+").attrs["layers"] = 0

@@ -13,12 +13,13 @@ from ffdask.tasks import tasks_of
 
 @pytest.fixture
 def submitted(monkeypatch):
-    """Every key that goes to a scheduler of ours, with its run's id."""
+    """Every key of a graph's that goes to a scheduler of ours, with its run's id."""
     keys: list[str] = []
     real = Client.submit
 
     def submit(self, function, *args, key=None, **how):
-        keys.extend([key] if key else [])
+        # What workers are asked before there is a graph has no priority.
+        keys.extend([key] if "priority" in how else [])
         return real(self, function, *args, key=key, **how)
 
     monkeypatch.setattr(Client, "submit", submit)

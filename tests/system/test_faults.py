@@ -13,10 +13,10 @@ import pytest
 from distributed import Client, LocalCluster
 
 from ffdask import lost, work
-from ffdask.cluster import _slot
 from ffdask.conduct import conduct
 from ffdask.datasets import write_store
 from ffdask.errors import Lost, RunFailed
+from ffdask.joining import slot_of
 from ffdask.resume import stopped_run
 from tests.system.conftest import outside_cluster, rows, start_worker
 
@@ -274,7 +274,7 @@ def test_a_step_that_kills_its_worker_twice_ends_the_run(train, tmp_path, monkey
 def test_a_value_whose_worker_is_gone_is_not_waited_for_for_ever(tmp_path):
     with given(tmp_path) as (_, client):
         known = client.scheduler_info(n_workers=-1)["workers"]
-        slots = [_slot(client, worker, info) for worker, info in sorted(known.items())]
+        slots = [slot_of(client, worker, info) for worker, info in sorted(known.items())]
         here, there = (client.submit(bytes, 1000, pure=False, resources={slot.resource: 0}) for slot in slots)
         watch = lost.Watch(client, slots, ["/rows/of/0", "/rows/of/1"])
         assert watch.gather([here, there]) == [bytes(1000)] * 2

@@ -47,7 +47,8 @@ def running(tiny, folder, every, *flags):
 
 def rounds(folder):
     """Whose checkpoints there are."""
-    return sorted(int(path.stem.removeprefix("round")) for path in (folder / "run" / "checkpoints").glob("*.json"))
+    names = (path.stem for path in (folder / "run" / "checkpoints").glob("*.json"))
+    return sorted(int(name.removeprefix("round").partition("-")[0]) for name in names)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trustme
 
-from ffdask import cluster
+from ffdask import scheduler
 from ffdask.config import load
 from ffdask.errors import BadInput
 from tests.system.conftest import outside_cluster
@@ -30,7 +30,7 @@ def keys(files, **other):
 
 @pytest.mark.slow
 def test_a_run_over_tls_and_nobody_else(train, tmp_path, files, monkeypatch):
-    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 3)
+    monkeypatch.setattr(scheduler, "CONNECT_SECONDS", 3)
     expected = train().summary["weights_sha256"]
     flags = [part for name in ("ca", "cert", "key") for part in ("--tls-" + name.replace("ca", "ca-file"), files[name])]
     with outside_cluster(tmp_path, both=[*flags, "--protocol", "tls"]) as address:
