@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ffdask.config import dotted
 from ffdask.errors import BadInput
 from ffdask.history import LAYER_FIGURES
 
@@ -190,9 +191,8 @@ class MLflow:
         """Log what is done."""
         if not self._told:
             self._told = True
-            for table, keys in run.configuration.tables().items():
-                for key, value in keys.items():
-                    self._client.log_param(self._run.info.run_id, f"{table}.{key}", value)
+            for key, value in dotted(run.configuration.tables()).items():
+                self._client.log_param(self._run.info.run_id, key, value)
         for figures in self._chapters.add(run, record):
             for name, value in _named(figures):
                 self._client.log_metric(self._run.info.run_id, name, value, step=figures["chapter"])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ffdask import figures
+from ffdask.config import dotted
 from ffdask.errors import BadInput
 from ffdask.folder import Folder, open_folder
 from ffdask.pages import page, shown
@@ -139,9 +140,8 @@ def _names(paths: Sequence[Path]) -> tuple[str, ...]:
 
 
 def _flat(folder: Folder) -> dict[str, Any]:
-    keys = {f"{table}.{key}": value for table, part in folder.tables.items() for key, value in part.items()}
     prints = {f"fingerprint.{name}": value for name, value in folder.summary.get("fingerprint", {}).items()}
-    return {key: value for key, value in (keys | prints).items() if key not in NOT_COMPARED}
+    return {key: value for key, value in (dotted(folder.tables) | prints).items() if key not in NOT_COMPARED}
 
 
 def _title(key: str) -> str:

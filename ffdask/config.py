@@ -127,9 +127,14 @@ def _allowed(objective: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return ALLOWED[objective]
 
 
+def dotted(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the keys of tables as `load` takes them: ``table.key`` -> value."""
+    return {f"{table}.{key}": value for table, part in tables.items() for key, value in part.items()}
+
+
 def known_keys() -> list[str]:
     """Return every key as ``table.key``."""
-    return [f"{table}.{key}" for table, keys in dataclasses.asdict(Config()).items() for key in keys]
+    return list(dotted(dataclasses.asdict(Config())))
 
 
 def parse_value(text: str) -> Any:

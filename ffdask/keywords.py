@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ffdask import datasets
-from ffdask.config import Config, known_keys, load
+from ffdask.config import Config, dotted, known_keys, load
 from ffdask.datasets import Dataset
 from ffdask.datasets.splits import held_out
 from ffdask.errors import BadInput, nearest
@@ -52,8 +52,7 @@ def config_of(
             raise BadInput("fit: given a configuration and a graph file; give one of them")
         if not keys:
             return data
-        keys = {f"{table}.{key}": value for table, part in data.tables().items() for key, value in part.items()} | keys
-        return load(None, keys)
+        return load(None, dotted(data.tables()) | keys)
     if isinstance(data, Dataset):
         keys["data.dataset"] = data.path
     elif isinstance(data, str | Path):

@@ -9,7 +9,7 @@ from typing import Any
 
 from ffdask import checkpoints
 from ffdask.checkpoints import Checkpoint
-from ffdask.config import Config, load
+from ffdask.config import Config, dotted, load
 from ffdask.errors import BadInput, reason
 from ffdask.store import RunFolder, open_unfinished
 
@@ -63,7 +63,7 @@ def stopped_run(path: str | Path, keys: Mapping[str, Any]) -> Config:
             f"--resume: given {', '.join(own)} too; a run goes on as it was configured{looks}: give flags of the "
             "cluster, of checkpoints and of what is said only, or start another run"
         )
-    recorded = {f"{table}.{key}": value for table, part in tables.items() for key, value in part.items()}
+    recorded = dotted(tables)
     if "cluster.scheduler" in keys:
         # Of another scheduler.
         recorded = {key: value for key, value in recorded.items() if not key.startswith("cluster.tls")}

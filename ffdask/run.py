@@ -18,8 +18,9 @@ from pydantic import ValidationError
 from ffdask import machine, timeline
 from ffdask.changes import PLACES, Change
 from ffdask.conduct import Finished
-from ffdask.config import Config, load
+from ffdask.config import Config, dotted, load
 from ffdask.errors import BadInput, RunFailed
+from ffdask.folder import open_folder
 from ffdask.history import history
 from ffdask.images import as_images
 from ffdask.kernels import named
@@ -29,7 +30,6 @@ from ffdask.network import Network
 from ffdask.resume import stopped_run
 from ffdask.schedules.steps import Plan
 from ffdask.shown import shown
-from ffdask.store import configuration_of, open_network, read_history, read_records, read_summary
 from ffdask.summary import own_dataset, test, test_rows
 from ffdask.watchers import Watcher
 
@@ -120,9 +120,9 @@ def open_run(path: str | Path) -> Run:
     BadInput
         If the folder is no run's, the run did not end, or what it holds is damaged.
     """
-    network, recorded = open_network(path)
+    folder = open_folder(path)
     ended: Future[Finished] = Future()
-    ended.set_result(Finished(Path(path), read_summary(path), network, read_history(path), recorded))
+    ended.set_result(Finished(folder.path, folder.summary, folder.network, folder.history, folder.resolved))
     return Run(ended)
 
 
@@ -178,7 +178,7 @@ class Run:
     @property
     def configuration(self) -> Config:
         """What the run computes, with what was changed while it went: `fit` of it has the same bits."""
-        return load(None, configuration_of(self.path)) if self._live is None else self._live.configuration
+        return load(None, dotted(open_folder(self.path).tables)) if self._live is None else self._live.configuration
 
     @property
     def plan(self) -> Plan:
@@ -399,7 +399,7 @@ class Run:
         return pages.write_page(pages.report(folder), out or folder / "report.html", "out")
 
     def _records(self) -> Any:
-        return read_records(self.path) if self._live is None else self._live.records.values()
+        return open_folder(self.path).records if self._live is None else self._live.records.values()
 
     def __repr__(self) -> str:
         return f"<Run {self.status}, {100 * self.progress:.0f} %: {self.path}>"

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 FORMAT = 2
 """Of the run folder's layout; raised when it changes."""
 
+LARGEST_CHANGES = 4 << 20
+"""Bytes of ``changes.json`` that are read: more than any that is written."""
+
 
 class RunFolder:
     """A run's folder.
@@ -368,47 +371,6 @@ def open_configuration(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]
         raise _unreadable(path, error) from None
 
 
-def configuration_of(path: str | Path) -> dict[str, Any]:
-    """Return a run's configuration as given, ``table.key`` -> value, with what was changed while it went.
-
-    Raises
-    ------
-    BadInput
-        If the folder is no run's, or cannot be read.
-    """
-    tables, _ = open_configuration(path)
-    return {f"{table}.{key}": value for table, part in tables.items() for key, value in part.items()}
-
-
-def read_history(path: str | Path) -> xr.Dataset:
-    """Return a finished run's history, in memory; raises BadInput if there is none that can be read."""
-    import xarray as xr
-
-    try:
-        # In plain arrays: a few figures need no Dask, and no scheduler of anybody's.
-        with xr.open_zarr(Path(path) / "run.zarr", group="history", consolidated=False, chunks=None) as opened:
-            return opened.load()
-    except Exception as error:
-        raise _unreadable(path, error) from None
-
-
-def read_records(path: str | Path) -> list[dict[str, Any]]:
-    """Return the records of a finished run's steps; raises BadInput if there are none that can be read."""
-    try:
-        with (Path(path) / "records.jsonl").open() as file:
-            return [json.loads(line) for line in file]
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from None
-
-
-def read_summary(path: str | Path) -> dict[str, Any]:
-    """Return the figures of a finished run; raises BadInput if there are none that can be read."""
-    try:
-        return dict(json.loads((Path(path) / "summary.json").read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise _unreadable(path, error) from None
-
-
 def _unreadable(path: str | Path, error: Exception) -> BadInput:
     return BadInput(f"run folder: given {path}, which cannot be read: {type(error).__name__}: {error}")
 
@@ -417,6 +379,8 @@ def _tables(root: Any, path: Path) -> dict[str, Any]:
     """Return a run's configuration as given, with what was changed while it went."""
     tables, file = dict(root.attrs["configuration"]), path / "changes.json"
     if file.exists():
+        if file.stat().st_size > LARGEST_CHANGES:
+            raise ValueError(f"{file.name} has {file.stat().st_size} bytes")
         tables["training"] = tables.get("training", {}) | {"changes": json.loads(file.read_text())}
     return tables
 

@@ -12,7 +12,7 @@ from test_run import SMALL, begin  # noqa: F401  (a fixture)
 
 from ffdask import callbacks, kept
 from ffdask.errors import BadInput
-from ffdask.store import read_records
+from ffdask.folder import open_folder
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -46,7 +46,9 @@ def test_a_csv_holds_the_history(begin, tmp_path, schedule):  # noqa: F811
 def test_json_lines_are_the_records_as_they_came(begin, tmp_path):  # noqa: F811
     run = begin(callbacks=[callbacks.JsonLines(tmp_path / "steps.jsonl")]).wait()
     told = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
-    kept_ = [{key: value for key, value in record.items() if key != "session"} for record in read_records(run.path)]
+    kept_ = [
+        {key: value for key, value in record.items() if key != "session"} for record in open_folder(run.path).records
+    ]
     assert sorted(told, key=lambda record: record["name"]) == sorted(kept_, key=lambda record: record["name"])
 
 
@@ -78,7 +80,6 @@ def test_tensorboard_reads_what_was_written(begin, tmp_path):  # noqa: F811
     pytest.importorskip("tensorboardX")
     run = begin(callbacks=[callbacks.TensorBoard(tmp_path / "board")]).wait()
     from tensorboardX.proto import event_pb2
-    from tensorboardX.record_writer import RecordWriter  # noqa: F401  (the format below is this one's)
 
     (file,) = (tmp_path / "board").iterdir()
     data, found = file.read_bytes(), {}

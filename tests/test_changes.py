@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 
 import pytest
 from test_inline import resolved_of, rows
 
 from ffdask import machine
 from ffdask.changes import PLACES, Change, changed
-from ffdask.config import load
+from ffdask.config import dotted, load
+from ffdask.errors import BadInput
 from ffdask.inline import train_inline
 from ffdask.job import Data
 from ffdask.schedules import SCHEDULES
+from ffdask.store import open_configuration
 
 VALUES = {
     "learning_rate": 0.05,
@@ -88,8 +91,16 @@ def test_a_graph_file_holds_changes(tmp_path):
     file.write_text("[[training.changes]]\nchapter = 3\nlearning_rate = 0.001\n")
     config = load(file)
     assert config.training.changes == (Change(chapter=3, learning_rate=0.001),)
-    again = {f"{table}.{key}": value for table, part in config.tables().items() for key, value in part.items()}
-    assert load(None, again) == config
+    assert load(None, dotted(config.tables())) == config
+
+
+def test_a_crafted_file_of_changes_is_not_read(finished, tmp_path):
+    """Its size is looked at before it is."""
+    shutil.copytree(finished.path, tmp_path / "run")
+    with (tmp_path / "run" / "changes.json").open("wb") as file:
+        file.truncate(5 << 20)
+    with pytest.raises(BadInput, match=r"changes\.json has 5242880 bytes"):
+        open_configuration(tmp_path / "run")
 
 
 @pytest.mark.parametrize(
