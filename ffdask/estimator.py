@@ -33,7 +33,7 @@ from ffdask.errors import BadInput
 from ffdask.fitting import as_run, in_place
 from ffdask.network import Network
 from ffdask.parameters import PARAMETERS, configuration, plain, usual_batch
-from ffdask.predicted import Answers
+from ffdask.predicted import Predictor
 from ffdask.surroundings import in_task
 from ffdask.treatment import Treatment
 
@@ -261,7 +261,7 @@ class ForwardForwardClassifier(ClassifierMixin, BaseEstimator):
     def _answered(self, X: Any, method: str) -> Any:
         check_is_fitted(self, "network_")
         samples = self._samples(X)
-        answers = Answers.of(self.network_, self.classifier_, self.treatment_, self.classes_)
+        answers = Predictor.of(self.network_, self.classifier_, self.treatment_, self.classes_)
         lazy = kinds.is_lazy(samples)
         answer = kinds.answered(answers, method, samples) if lazy else getattr(answers, method)(samples)
         return kinds.labelled_as(X, answer, self.classes_) if kinds.is_labelled(X) else answer

@@ -19,6 +19,7 @@ from ffdask.errors import BadInput
 from ffdask.head import HeadState
 from ffdask.inline import train_inline
 from ffdask.job import Data, Job
+from ffdask.kept import kept_client
 from ffdask.kernels import without_bfloat16
 from ffdask.layer import LayerState
 from ffdask.network import Network
@@ -109,7 +110,7 @@ def _check_alike(before: Network, job: Job) -> None:
 
 
 def as_run(config: Config, images: Any, labels: Labels, classes: int) -> Network:
-    """Train on the current client's cluster, or on the one that `config` asks for, else on one of its own.
+    """Train on the cluster that `config` asks for, or the current client's, else on the one that the process keeps.
 
     A run folder that `config` names is kept, and its data in the cache; else nothing is left.
 
@@ -127,7 +128,7 @@ def as_run(config: Config, images: Any, labels: Labels, classes: int) -> Network
     BadInput, Diverged, RunFailed
         As `ffdask.conduct.conduct`.
     """
-    client = current_client() if config.cluster == ClusterTable() else None
+    client = (current_client() or kept_client(config.cluster)) if config.cluster == ClusterTable() else None
     with contextlib.ExitStack() as stack:
         four = (images, labels, images[:LOOKED_AT], labels[:LOOKED_AT])
         if config.run.out is not None:

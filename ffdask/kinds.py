@@ -14,7 +14,7 @@ from dask.delayed import delayed
 from ffdask.errors import BadInput
 
 if TYPE_CHECKING:
-    from ffdask.predicted import Answers
+    from ffdask.predicted import Predictor
     from ffdask.treatment import Treatment
 
 
@@ -89,7 +89,7 @@ def treated(treatment: Treatment, samples: Any) -> Any:
     return samples.map_blocks(treatment, dtype=treatment.dtype, chunks=(samples.chunks[0], *((size,) for size in rest)))
 
 
-def answered(answers: Answers, method: str, asked: Any) -> Any:
+def answered(answers: Predictor, method: str, asked: Any) -> Any:
     """Return ``answers.<method>`` for a dask.array of samples (n, ...): lazy, a chunk for a chunk.
 
     The answers are one task that every chunk's task reads, so they travel once to each worker.
@@ -109,7 +109,7 @@ def answered(answers: Answers, method: str, asked: Any) -> Any:
     )
 
 
-def _block(samples: Any, answers: Answers, method: str) -> Any:
+def _block(samples: Any, answers: Predictor, method: str) -> Any:
     return getattr(answers, method)(np.asarray(samples))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import math
 import sys
 import threading
@@ -12,9 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-from distributed import Client, get_worker
+from typing import TYPE_CHECKING, Any
 
 from ffdask.conduct import Finished, check_before_data, conduct
 from ffdask.config import Config
@@ -23,7 +20,11 @@ from ffdask.errors import BadInput, told
 from ffdask.kept import kept_client
 from ffdask.records import Records
 from ffdask.resolved import Resolved
+from ffdask.surroundings import current_client, in_task
 from ffdask.watchers import Record, Tally, Watcher
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 Callback = Callable[[Any, Record], Any]
 """Called with the run and each step's record, in the order in which steps end."""
@@ -189,16 +190,9 @@ def keeps(config: Config, client: Client | None) -> tuple[Client | None, bool]:
         raise BadInput("client: given an asynchronous one; give one that is not, and await the run")
     if client is not None or config.cluster.scheduler is not None:
         return client, False
-    try:
-        get_worker()
-    except ValueError:
-        with contextlib.suppress(ValueError):
-            current = Client.current()
-            # That of a worker in this process is not meant, nor one that is being closed.
-            if not current.asynchronous and current.status == "running" and not current.id.startswith("Client-worker-"):
-                return current, False
     # In a task, the threads of its own cluster are not to be waited for.
-    return None, True
+    current = None if in_task() else current_client()
+    return current, current is None
 
 
 def _finish() -> None:
@@ -220,6 +214,6 @@ def _finish() -> None:
             )
 
 
-# Before the pools of threads close, on which a run that still goes would need to start work: later than all hooks of
-# `atexit`, and no public way is as early.
+# Before the pools of threads close, on which a run that still goes needs to start work: hooks of `atexit` come later,
+# and no public way is as early.
 getattr(threading, "_register_atexit", atexit.register)(_finish)

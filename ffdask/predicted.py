@@ -17,7 +17,7 @@ from ffdask.treatment import Treatment
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictor:
     """All that a worker needs to answer a block of samples.
 
     Attributes
@@ -36,7 +36,7 @@ class Answers:
     classes: NDArray[Any]
 
     @classmethod
-    def of(cls, network: Network, classifier: str, treatment: Treatment, classes: NDArray[Any]) -> Answers:
+    def of(cls, network: Network, classifier: str, treatment: Treatment, classes: NDArray[Any]) -> Predictor:
         """Return the answers of `network`, without what only its training needs: half of the size, or less."""
         states = tuple(replace(state, moments=()) for state in network.states)
         return cls(replace(network, states=states), classifier, treatment, classes)

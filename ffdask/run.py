@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from distributed import Client
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -35,6 +34,7 @@ from ffdask.watchers import Watcher
 
 if TYPE_CHECKING:
     import xarray as xr
+    from distributed import Client
     from matplotlib.figure import Figure
 
 

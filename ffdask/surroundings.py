@@ -18,9 +18,13 @@ def in_task() -> bool:
 
 
 def current_client() -> Client | None:
-    """Return the client that Dask would use here, None if there is none that can be waited for."""
+    """Return the client that Dask would use here, None if there is none that can be waited for.
+
+    That of a worker in this process is not meant, nor one that is being closed.
+    """
     try:
         client = Client.current()
     except ValueError:
         return None
-    return client if client.status == "running" and not client.asynchronous else None
+    usable = client.status == "running" and not client.asynchronous and not client.id.startswith("Client-worker-")
+    return client if usable else None

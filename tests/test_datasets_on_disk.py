@@ -40,6 +40,12 @@ def test_rows_are_those_of_the_array(tmp_path_factory, rows, shape, dtype, block
     assert (len(disk), disk.shape, disk.dtype) == (rows, array.shape, array.dtype)
 
 
+def test_rows_that_were_never_written_are_not_waited_for(tmp_path):
+    disk = DiskRows((3, 2), np.uint8, [np.zeros((2, 2), np.uint8)], tmp_path)
+    with pytest.raises(OSError, match="fewer were written"):
+        disk[:]
+
+
 def test_no_room_is_said_before_anything_is_written(tmp_path):
     def blocks():
         raise AssertionError("nothing is to be read")

@@ -27,7 +27,8 @@ import ffdask.estimator
 from ffdask import datasets, fitting
 from ffdask.conduct import conduct
 from ffdask.estimator import EXPECTED_FAILED_CHECKS, ROWS_IN_PLACE, ForwardForwardClassifier
-from ffdask.predicted import Answers
+from ffdask.kept import close_kept
+from ffdask.predicted import Predictor
 from ffdask.schedules import SCHEDULES
 
 IRIS = load_iris(return_X_y=True)
@@ -43,6 +44,7 @@ def _scheduler():
     """Tasks of joblib's ask their worker for a client; closed out of order, it would stay Dask's default scheduler."""
     before = dask.config.get("scheduler", None)
     yield
+    close_kept()
     dask.config.set(scheduler=before)
     if before is None:
         del dask.config.config["scheduler"]
@@ -505,7 +507,7 @@ def test_the_network_travels_once(iris):
     holding = [key for key, task in dict(graph).items() if b"ffdask.predicted" in pickle.dumps(task)]
     assert len(holding) == 1
     answers = dask.get(dict(graph), holding[0])
-    assert isinstance(answers, Answers)
+    assert isinstance(answers, Predictor)
     assert len(pickle.dumps(answers)) < 0.7 * len(pickle.dumps(iris.network_))
     # Asked twice, it is known.
     assert holding[0] in dict(iris.predict_proba(da.ones((30, 4))).__dask_graph__())

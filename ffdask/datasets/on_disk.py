@@ -89,8 +89,10 @@ class DiskRows:
             part, at = into[start * self._row : stop * self._row], first * self._row
             while part:
                 # By place, not by position: threads share the file.
-                part = part[(got := os.preadv(self._file.fileno(), [part], at)) :]
-                at += got
+                got = os.preadv(self._file.fileno(), [part], at)
+                if not got:
+                    raise OSError(f"row {first} of {len(self)} is not in the file: fewer were written")
+                part, at = part[got:], at + got
         return found
 
 
