@@ -45,7 +45,6 @@ from ffdask.plan import (
     text,
 )
 from ffdask.precision import settle
-from ffdask.records import Records
 from ffdask.recovery import see_through
 from ffdask.resolved import check_change, resolve
 from ffdask.resume import go_on, how_to_go_on, run_of
@@ -177,10 +176,10 @@ def conduct(
             stack.enter_context(cluster.sharing(here, config.cluster, say))
         told = Watchers(watchers, say)
         writer = checkpoints.Writer(config.run.checkpoints or folder.checkpoints, say)
-        done = checkpoint.records if checkpoint else Records()
-        session = 1 + max((record["session"] for record in done.values()), default=-1)
+        done = checkpoint.records.values() if checkpoint else ()
+        session = 1 + max((record["session"] for record in done), default=-1)
         # An iterator: they are told once, whichever beginning comes to it.
-        before = iter(done.values())
+        before = iter(done)
         changes = controls.changes = list(config.training.changes)
 
         def job() -> Job:
