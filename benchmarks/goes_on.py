@@ -26,6 +26,7 @@ from ffdask.conduct import conduct
 from ffdask.config import load
 from ffdask.errors import RunFailed, told
 from ffdask.resolved import Resolved
+from ffdask.slots import workers_of
 from ffdask.told import TOPIC
 
 STOPS = 20.0
@@ -70,7 +71,7 @@ class Killer:
         """
         self.client.wait_for_workers(2, timeout=self.patience)
         time.sleep(self.every)
-        address = sorted(self.client.scheduler_info(n_workers=-1)["workers"])[self.left % 2]
+        address = sorted(workers_of(self.client))[self.left % 2]
         pid = self.client.run(os.getpid, workers=[address])[address]
         self.left -= 1
         self.killed_at = time.time()

@@ -19,6 +19,8 @@ from distributed import Client
 from outside import end, outside_cluster, start_worker
 from side_by_side import plain_environment
 
+from ffdask.slots import workers_of
+
 LAYOUTS = ("threads", "processes", "given")
 """Threads of the run's own process, worker processes of its own, a cluster that it is given."""
 
@@ -116,7 +118,7 @@ class Scene:
         NotDoneError
             If there is none.
         """
-        known = self.cluster().scheduler_info(n_workers=-1)["workers"]
+        known = workers_of(self.cluster())
         if not known:
             raise NotDoneError("the scheduler knows no worker")
         return {address: str(known[address]["name"]) for address in sorted(known)}

@@ -222,9 +222,6 @@ class OneWorker:
     def wait_for_workers(self, count, timeout):
         pass
 
-    def scheduler_info(self, n_workers):
-        return {"workers": {"one": {}, "other": {}}}
-
     def run(self, function, workers):
         return {workers[0]: self.pid}
 
@@ -232,6 +229,7 @@ class OneWorker:
 def test_a_run_that_does_not_go_on_is_told(monkeypatch, capsys):
     """Whatever fails on the killer's thread stops the run, is said, and leaves an exit code that is not 0."""
     monkeypatch.setattr(goes_on, "STOPS", 0.2)
+    monkeypatch.setattr(goes_on, "workers_of", lambda client: {"one": {}, "other": {}})
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(["sleep", "60"]) as process:
         killer = goes_on.Killer(OneWorker(process.pid), 2, 0.0, patience=0.1)

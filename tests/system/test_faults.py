@@ -18,6 +18,7 @@ from ffdask.datasets import write_store
 from ffdask.errors import Lost, RunFailed
 from ffdask.joining import slot_of
 from ffdask.resume import stopped_run
+from ffdask.slots import workers_of
 from tests.system.conftest import outside_cluster, rows, start_worker
 
 
@@ -53,7 +54,7 @@ def given(folder, workers=2, extra=("--no-nanny",), **more):
 
 
 def worker_pid(client, name):
-    known = client.scheduler_info(n_workers=-1)["workers"]
+    known = workers_of(client)
     (address,) = (address for address, info in known.items() if info["name"] == name)
     return client.run(os.getpid, workers=[address])[address]
 
@@ -273,7 +274,7 @@ def test_a_step_that_kills_its_worker_twice_ends_the_run(train, tmp_path, monkey
 @pytest.mark.slow
 def test_a_value_whose_worker_is_gone_is_not_waited_for_for_ever(tmp_path):
     with given(tmp_path) as (_, client):
-        known = client.scheduler_info(n_workers=-1)["workers"]
+        known = workers_of(client)
         slots = [slot_of(client, worker, info) for worker, info in sorted(known.items())]
         here, there = (client.submit(bytes, 1000, pure=False, resources={slot.resource: 0}) for slot in slots)
         watch = lost.Watch(client, slots, ["/rows/of/0", "/rows/of/1"])

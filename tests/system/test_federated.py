@@ -24,6 +24,7 @@ from ffdask.schedules import Entry
 from ffdask.schedules.federated import federated
 from ffdask.schedules.steps import Checker
 from ffdask.shards import Shards
+from ffdask.slots import workers_of
 from ffdask.stay import Kept
 from tests.system.conftest import outside_cluster, rows
 from tests.system.frames import canaries, on_the_wire, read_frames
@@ -148,7 +149,7 @@ def test_a_worker_that_retires_hands_on_names_alone(tmp_path, monkeypatch):
     preload = ("--preload", "tests.system.recorded_worker")
     with outside_cluster(tmp_path, 2, 1, preload) as address, Client(address) as client:
         client.wait_for_workers(2)
-        workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
+        workers = sorted(workers_of(client))
         kept = client.submit(lambda: Kept(SECRET, "bytes"), workers=[workers[0]], allow_other_workers=True, pure=False)
         distributed.wait(kept, timeout=20)
         client.retire_workers(client.who_has([kept])[kept.key])

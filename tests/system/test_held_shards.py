@@ -16,6 +16,7 @@ from ffdask.config import load
 from ffdask.datasets import write_store
 from ffdask.errors import BadInput, RunFailed
 from ffdask.on_worker import _obtained
+from ffdask.slots import workers_of
 from tests.system.conftest import outside_cluster, rows, start_worker
 
 pytestmark = pytest.mark.slow
@@ -118,7 +119,7 @@ def test_a_shard_whose_only_worker_dies_ends_with_a_message_that_names_it(train,
             def record(self, record):
                 if not self.done and record["worker"] == "worker1":
                     self.done = True
-                    info = client.scheduler_info(n_workers=-1)["workers"]
+                    info = workers_of(client)
                     (there,) = (one for one, known in info.items() if known["name"] == "worker1")
                     os.kill(client.run(os.getpid, workers=[there])[there], 9)
 
