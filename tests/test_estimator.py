@@ -68,6 +68,8 @@ def a_client():
         Client(cluster, set_as_default=False) as client,
     ):
         yield client
+        # With the last worker of a process its workers' own clients are closed, and not before.
+        close_kept()
 
 
 @pytest.fixture
