@@ -14,6 +14,8 @@ from ffdask.kernels import without_bfloat16
 from ffdask.schedules import SCHEDULES
 from tests.system.conftest import outside_cluster
 
+pytestmark = pytest.mark.slow
+
 LAYOUTS = {
     "one worker, one unit": {"cluster__units": 1},
     "one worker, two units": {"cluster__units": 2},

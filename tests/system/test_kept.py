@@ -14,6 +14,8 @@ from ffdask.resume import stopped_run
 from tests.system.test_faults import failing
 from tests.system.test_resume import halted, stop_after
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["stop_after"]
 
 KEYS = {

@@ -14,6 +14,8 @@ from ffdask.errors import BadInput
 from ffdask.records import Records
 from ffdask.resume import stopped_run
 
+pytestmark = pytest.mark.slow
+
 RUNS = [
     {"schedule__name": "streaming"},
     {"schedule__name": "streaming", "schedule__exchange": "batch"},
