@@ -34,7 +34,7 @@ def test_every_command_line_is_listed():
     assert guarded - {"__main__"} == set(COMMANDS)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [*COMMANDS, "__main__"])
 def test_every_command_has_a_version_and_says_what_its_exit_codes_mean(command, monkeypatch, name):
     said = command(name, "--version")
     assert (said.code, said.out, said.err) == (0, f"ffdask {version('ffdask')}\n", "")
@@ -64,10 +64,6 @@ def test_alone_it_lists_the_commands_with_a_line_each(command):
     for name, line in listed.items():
         assert line == importlib.import_module(f"ffdask.{name}").parser().description
         assert len(line) < 90
-
-
-def test_version(command):
-    assert command("__main__", "--version").out == f"ffdask {version('ffdask')}\n"
 
 
 def test_a_command_is_done_by_its_name(command, finished):
@@ -234,3 +230,24 @@ def test_colours_are_for_terminals_whose_user_wants_them(finished, tmp_path):
     colours = re.compile(r"\x1b\[(?:\d+;)*3\d")
     assert colours.search(styled)
     assert not colours.search(plain)
+
+
+def test_where_there_is_no_terminal_no_command_has_colours(command, finished, tiny, tmp_path):
+    small = ["--dataset", tiny, "--chunk", 100, "--layers", "20,30", "--batch-size", 20, "--epochs", 1, "--units", 2]
+    given = {
+        "train": [*small, "--out", tmp_path / "run"],
+        "evaluate": [finished.path],
+        "predict": [finished.path, tiny],
+        "draw": small,
+        "report": [finished.path, "--out", tmp_path / "report.html"],
+        "compare": [finished.path, finished.path],
+        "doctor": ["--seconds", 0.05],
+        "__main__": [],
+    }
+    assert given.keys() == {*COMMANDS, "__main__"}
+    for name, arguments in given.items():
+        said = command(name, *arguments)
+        assert said.out, said.err
+        assert "\x1b" not in said.out + said.err, name
+        assert "\x1b" not in (refused := command(name, "--no-such-flag")).out + refused.err, name
+        assert (refused.code, refused.err.count("\n")) == (2, 1)
