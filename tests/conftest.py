@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import itertools
 import os
 import sys
 import warnings
@@ -46,11 +47,17 @@ class Said:
     err: str
 
 
+@pytest.fixture(scope="session")
+def caches(tmp_path_factory):
+    """Names of folders that are not there yet; one a test, without asking pytest, which looks through all it made."""
+    return map(tmp_path_factory.mktemp("caches").joinpath, map(str, itertools.count()))
+
+
 @pytest.fixture(autouse=True)
-def own_cache(request, tmp_path_factory, monkeypatch):
+def own_cache(request, caches, monkeypatch):
     """Keep every test but the whole runs away from the user's cache."""
     if request.node.get_closest_marker("whole") is None:
-        monkeypatch.setenv("FFDASK_CACHE", str(tmp_path_factory.mktemp("cache") / "cache"))
+        monkeypatch.setenv("FFDASK_CACHE", str(next(caches)))
 
 
 @pytest.fixture
@@ -116,3 +123,60 @@ def finished(tmp_path_factory, tiny):
 
     out = tmp_path_factory.mktemp("finished") / "run"
     return conduct(ffdask.load(None, SMALL | {"data.dataset": str(tiny), "run.out": str(out)}))
+
+
+# What the tests of the classifier share, imported by those alone.
+
+
+@pytest.fixture(scope="module")
+def dask_as_before():
+    """Tasks of joblib's ask their worker for a client; closed out of order, it would stay Dask's default scheduler."""
+    import dask
+
+    from ffdask.kept import close_kept
+
+    before = dask.config.get("scheduler", None)
+    yield
+    close_kept()
+    dask.config.set(scheduler=before)
+    if before is None:
+        del dask.config.config["scheduler"]
+
+
+@pytest.fixture(scope="module")
+def iris():
+    """A classifier that has learned iris quickly; not to be fitted again."""
+    from classified import IRIS, quick
+
+    return quick().fit(*IRIS)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Images of digits, and which digits they are."""
+    from sklearn.datasets import load_digits
+
+    return load_digits().images[:300].astype(np.uint8) * 15, load_digits().target[:300]
+
+
+@pytest.fixture(scope="module")
+def a_client():
+    """The client of a cluster of two workers."""
+    from distributed import Client, LocalCluster
+
+    from ffdask.kept import close_kept
+
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+        # With the last worker of a process its workers' own clients are closed, and not before.
+        close_kept()
+
+
+@pytest.fixture
+def client(a_client):
+    """The current client, for one test."""
+    with a_client.as_current():
+        yield a_client

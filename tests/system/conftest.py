@@ -65,6 +65,13 @@ def train(tiny, tmp_path):
 
 
 @pytest.fixture(scope="session")
+def undisturbed(tiny, tmp_path_factory):
+    """A run by the keys of `train` alone, to which nothing happened; its folder is read only."""
+    out = str(tmp_path_factory.mktemp("undisturbed") / "run")
+    return conduct(load(None, {"run.out": out} | _keys(tiny, {})))
+
+
+@pytest.fixture(scope="session")
 def inline_digest(tiny):
     """The digest of a run in this thread, one step after another, by the same keys as `train`."""
 

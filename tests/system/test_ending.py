@@ -28,8 +28,8 @@ def failing(monkeypatch, error, times):
     ("error", "reason"),
     [(OSError(28, "No space left on device"), "No space left on device"), (MemoryError("none"), "MemoryError: none")],
 )
-def test_what_was_trained_goes_elsewhere(train, monkeypatch, error, reason):
-    expected = train().summary["weights_sha256"]
+def test_what_was_trained_goes_elsewhere(train, undisturbed, monkeypatch, error, reason):
+    expected = undisturbed.summary["weights_sha256"]
     failing(monkeypatch, error, 1)
     said = []
     run = train(say=said.append)
@@ -40,8 +40,8 @@ def test_what_was_trained_goes_elsewhere(train, monkeypatch, error, reason):
     shutil.rmtree(run.path)
 
 
-def test_no_memory_for_the_records_loses_no_network(train, monkeypatch):
-    expected = train().summary["weights_sha256"]
+def test_no_memory_for_the_records_loses_no_network(train, undisturbed, monkeypatch):
+    expected = undisturbed.summary["weights_sha256"]
     real, left = Records.values, [1]
 
     def values(records):

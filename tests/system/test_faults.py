@@ -60,8 +60,8 @@ def worker_pid(client, name):
 
 
 @pytest.mark.slow
-def test_an_embedded_worker_that_is_killed_changes_no_bit(train):
-    expected = train().summary["weights_sha256"]
+def test_an_embedded_worker_that_is_killed_changes_no_bit(train, undisturbed):
+    expected = undisturbed.summary["weights_sha256"]
     killed = []
 
     def kill():
@@ -89,8 +89,8 @@ FAULTS = ["killed", "retired", "stopped for a while"]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_given_worker_that_goes_changes_no_bit(train, tmp_path, fault):
-    expected = train().summary
+def test_a_given_worker_that_goes_changes_no_bit(train, undisturbed, tmp_path, fault):
+    expected = undisturbed.summary
     with given(tmp_path) as (address, client):
         pid = worker_pid(client, "worker1")
 
@@ -140,8 +140,8 @@ def test_a_worker_that_joins_gets_work_and_changes_no_bit(train, tmp_path):
 
 
 @pytest.mark.slow
-def test_with_no_worker_left_it_waits_then_says_how_to_go_on(train, tmp_path):
-    expected = train().summary["weights_sha256"]
+def test_with_no_worker_left_it_waits_then_says_how_to_go_on(train, undisturbed, tmp_path):
+    expected = undisturbed.summary["weights_sha256"]
     out = str(tmp_path / "left")
     with given(tmp_path, workers=1) as (address, client):
         pid = worker_pid(client, "worker0")
@@ -162,8 +162,8 @@ def test_with_no_worker_left_it_waits_then_says_how_to_go_on(train, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_scheduler_that_dies_ends_the_run_with_its_last_checkpoint(train, tmp_path):
-    expected = train().summary["weights_sha256"]
+def test_a_scheduler_that_dies_ends_the_run_with_its_last_checkpoint(train, undisturbed, tmp_path):
+    expected = undisturbed.summary["weights_sha256"]
     out = str(tmp_path / "left")
     with given(tmp_path) as (address, client):
         pid = client.run_on_scheduler(os.getpid)
@@ -232,8 +232,8 @@ def failing(monkeypatch, times):
     monkeypatch.setitem(work._KINDS, "head", fails)
 
 
-def test_a_step_that_fails_once_is_done_again(train, monkeypatch):
-    expected = train().summary["weights_sha256"]
+def test_a_step_that_fails_once_is_done_again(train, undisturbed, monkeypatch):
+    expected = undisturbed.summary["weights_sha256"]
     failing(monkeypatch, 1)
     said = []
     run = train(say=said.append, run__checkpoint_every=1)

@@ -82,8 +82,8 @@ def test_a_resumed_run_has_the_bits_of_an_undisturbed_one(train, stop_after, tmp
     assert sessions == {0, 1}
 
 
-def test_on_another_number_of_workers_and_twice(train, stop_after, tmp_path):
-    whole = train()
+def test_on_another_number_of_workers_and_twice(train, undisturbed, stop_after, tmp_path):
+    whole = undisturbed
     out = halted(train, stop_after, tmp_path, 1)
     stop_after(2)
     with pytest.raises(Stopped):
@@ -93,8 +93,8 @@ def test_on_another_number_of_workers_and_twice(train, stop_after, tmp_path):
     assert run.summary["weights_sha256"] == whole.summary["weights_sha256"]
 
 
-def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(train, stop_after, tmp_path):
-    whole = train()
+def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(train, undisturbed, stop_after, tmp_path):
+    whole = undisturbed
     out = halted(train, stop_after, tmp_path, 3)
     newest = sorted((out / "checkpoints").glob("*.zarr.zip"))[-1]
     damaged = bytearray(newest.read_bytes())
@@ -105,8 +105,8 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(train, stop_aft
     assert run.summary["weights_sha256"] == whole.summary["weights_sha256"]
 
 
-def test_without_a_checkpoint_it_starts_again(train, stop_after, tmp_path):
-    whole = train()
+def test_without_a_checkpoint_it_starts_again(train, undisturbed, stop_after, tmp_path):
+    whole = undisturbed
     out = halted(train, stop_after, tmp_path, 1)
     shutil.rmtree(out / "checkpoints")
     run, said = resumed(out)
@@ -144,8 +144,8 @@ def test_other_data_are_refused(train, stop_after, tmp_path):
         resumed(out)
 
 
-def test_checkpoints_at_a_url(train, stop_after, tmp_path):
-    whole = train()
+def test_checkpoints_at_a_url(train, undisturbed, stop_after, tmp_path):
+    whole = undisturbed
     out = halted(train, stop_after, tmp_path, 3, run__checkpoints="memory://of-a-test/run")
     assert not (out / "checkpoints").exists()
     files = fsspec.filesystem("memory").ls("of-a-test/run", detail=False)
@@ -194,8 +194,8 @@ def test_a_runs_id_is_its_own_however_often_it_is_resumed(train, stop_after, tmp
     assert checkpoints.runs_among([path.name for path in (out / "checkpoints").iterdir()]) == {run}
 
 
-def test_a_run_from_before_runs_had_an_id_goes_on(train, stop_after, tmp_path):
-    whole = train()
+def test_a_run_from_before_runs_had_an_id_goes_on(train, undisturbed, stop_after, tmp_path):
+    whole = undisturbed
     out = halted(train, stop_after, tmp_path, 2)
     store, run = out / "run.zarr" / "zarr.json", recorded(out)["run"]
     attributes = json.loads(store.read_text())
@@ -216,9 +216,9 @@ def test_a_run_from_before_runs_had_an_id_goes_on(train, stop_after, tmp_path):
     assert run.summary["weights_sha256"] == whole.summary["weights_sha256"]
 
 
-def test_checkpoints_move_to_another_place_and_back(train, stop_after, tmp_path, monkeypatch):
+def test_checkpoints_move_to_another_place_and_back(train, undisturbed, stop_after, tmp_path, monkeypatch):
     """Also where the run is stopped again before it has written one of its own there."""
-    whole = train()
+    whole = undisturbed
     out = halted(train, stop_after, tmp_path, 2)
     url, memory = "memory://of-a-test/moved", fsspec.filesystem("memory")
     newest = checkpoints.read(out / "checkpoints", print, recorded(out)["run"])
@@ -257,7 +257,7 @@ def test_a_place_that_checkpoints_cannot_move_to_is_refused_and_nothing_is_moved
 
 
 @pytest.mark.slow
-def test_checkpoints_in_an_object_store(train, stop_after, tmp_path, monkeypatch):
+def test_checkpoints_in_an_object_store(train, undisturbed, stop_after, tmp_path, monkeypatch):
     """An S3 server of this machine's."""
     from moto.server import ThreadedMotoServer
 
@@ -271,7 +271,7 @@ def test_checkpoints_in_an_object_store(train, stop_after, tmp_path, monkeypatch
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
         fsspec.filesystem("s3").mkdir("bucket")
         url = "s3://bucket/runs/one"
-        whole = train()
+        whole = undisturbed
         out = halted(train, stop_after, tmp_path, 3, run__checkpoints=url)
         assert len(fsspec.filesystem("s3").ls(url, refresh=True)) == 6
         run, said = resumed(out)
@@ -301,8 +301,8 @@ def test_a_run_that_has_ended_is_refused(train):
         stopped_run(run.path, {})
 
 
-def test_a_full_disk_ends_nothing(train, monkeypatch):
-    whole = train()
+def test_a_full_disk_ends_nothing(train, undisturbed, monkeypatch):
+    whole = undisturbed
 
     def full(folder, checkpoint, before):
         raise OSError(28, "No space left on device")

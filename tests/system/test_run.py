@@ -184,17 +184,18 @@ def test_two_runs_on_one_cluster_share_it_and_are_not_mixed(train):
             assert list(pool.map(go, (1, 2))) == alone
 
 
+@pytest.mark.slow
 def test_workers_resources_are_used_where_given(train, tmp_path):
     with outside_cluster(tmp_path, workers=1, nthreads=4, extra=["--resources", "ffdask=2"]) as address:
         assert train(cluster__scheduler=address).summary["threads"] == 2
 
 
 @pytest.mark.slow
-def test_rows_that_no_worker_can_read_are_sent(train, tmp_path, tiny, monkeypatch):
+def test_rows_that_no_worker_can_read_are_sent(train, undisturbed, tmp_path, tiny, monkeypatch):
     """Workers in other folders, with other caches, and data that only the client sees."""
     from ffdask import cluster as cluster_module
 
-    expected = train().summary["weights_sha256"]
+    expected = undisturbed.summary["weights_sha256"]
     monkeypatch.setattr(cluster_module.Cluster, "on_each_worker", lambda self, *_: {s.name: None for s in self.slots})
     said = []
     with outside_cluster(tmp_path) as address:
@@ -203,8 +204,8 @@ def test_rows_that_no_worker_can_read_are_sent(train, tmp_path, tiny, monkeypatc
     assert any("rows are sent from here" in line for line in said)
 
 
-def test_looks_at_the_test_set_change_nothing_and_are_timed_apart(train):
-    plain, looked = train(), train(run__evaluate_every=2)
+def test_looks_at_the_test_set_change_nothing_and_are_timed_apart(train, undisturbed):
+    plain, looked = undisturbed, train(run__evaluate_every=2)
     assert looked.summary["weights_sha256"] == plain.summary["weights_sha256"]
     assert looked.summary["evaluate_seconds"] > 0
     assert "evaluate_seconds" not in plain.summary
@@ -253,8 +254,8 @@ def test_performance_report(train, tmp_path):
     assert "train_layer2" in file.read_text()
 
 
-def test_a_report_that_cannot_be_written_loses_no_network(train, tmp_path):
-    expected, folder, said = train().summary["weights_sha256"], tmp_path / "reports", []
+def test_a_report_that_cannot_be_written_loses_no_network(train, undisturbed, tmp_path):
+    expected, folder, said = undisturbed.summary["weights_sha256"], tmp_path / "reports", []
     folder.mkdir()
 
     class Gone(Recorder):

@@ -29,9 +29,9 @@ def keys(files, **other):
 
 
 @pytest.mark.slow
-def test_a_run_over_tls_and_nobody_else(train, tmp_path, files, monkeypatch):
+def test_a_run_over_tls_and_nobody_else(train, undisturbed, tmp_path, files, monkeypatch):
     monkeypatch.setattr(scheduler, "CONNECT_SECONDS", 3)
-    expected = train().summary["weights_sha256"]
+    expected = undisturbed.summary["weights_sha256"]
     flags = [part for name in ("ca", "cert", "key") for part in ("--tls-" + name.replace("ca", "ca-file"), files[name])]
     with outside_cluster(tmp_path, both=[*flags, "--protocol", "tls"]) as address:
         assert address.startswith("tls://")

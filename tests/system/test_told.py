@@ -76,8 +76,8 @@ def test_a_run_needs_no_task_for_a_record(train, monkeypatch):
     assert len(recorder.records) == run.summary["steps"] == len({record["name"] for record in recorder.records})
 
 
-def test_a_record_that_was_not_heard_is_fetched(train, monkeypatch):
-    expected = train().summary["weights_sha256"]
+def test_a_record_that_was_not_heard_is_fetched(train, undisturbed, monkeypatch):
+    expected = undisturbed.summary["weights_sha256"]
     deaf = {"count": 0}
     real = Listener.take
 
