@@ -244,7 +244,7 @@ def test_command_line_prints_two_lines_and_no_warning(tiny, tmp_path):
         assert len(lines) == 2
         assert lines[0].startswith("dashboard  http://127.0.0.1:")
         assert (tmp_path / run_folder(done.stdout) / "summary.json").exists()
-    quiet = command("ffdask.train", *small, "--quiet", cwd=tmp_path)
+    quiet = command("ffdask.train", *small, "--quiet", "--kernels", "numpy", cwd=tmp_path)
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
 
 
