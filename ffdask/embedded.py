@@ -33,6 +33,8 @@ SETTINGS = {
     "distributed.admin.tick.interval": "200ms",
     # Each connection remembers so many messages, for debugging; a state that a task brings lives as long.
     "distributed.admin.low-level-log-length": 10,
+    # And so many looks at the machine, two a second of some forty figures: an hour of them by default.
+    "distributed.admin.system-monitor.log-length": 240,
     # Who asks a dead worker for a piece learns of it by this time-out, and the run stands still until then.
     "distributed.comm.timeouts.connect": "5s",
 }
