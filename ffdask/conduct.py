@@ -193,6 +193,10 @@ def conduct(
             say(f"from chapter {change.chapter} on: {change}")
             return job()
 
+        def keep(made: Checkpoint) -> None:
+            writer.write(replace(made, run=run))
+            told.settled(made.round)
+
         def begin(placement: Placement, checkpoint: Checkpoint | None) -> Training:
             # Of each beginning its own keys: what an earlier one has left in work is none of its business.
             keys, now = f"{run or here}.{here}.{next(attempts)}", replace(resolved, job=job())
@@ -203,7 +207,7 @@ def conduct(
                 told.record,
                 every,
                 config.run.checkpoint_seconds or math.inf,
-                lambda made: writer.write(replace(made, run=run)),
+                keep,
                 checkpoint,
                 session,
                 say,
