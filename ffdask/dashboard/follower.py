@@ -48,9 +48,14 @@ class Follower(SchedulerPlugin):
             _log.exception("the page /forward-forward cannot be served")
 
     def log_event(self, topic: str, msg: Any) -> None:
-        """Hear what is told of a run; whatever raises here the scheduler logs, and goes on."""
-        if topic != TOPIC:
-            return
+        """Hear what is told of a run; what nobody understands is left out."""
+        if topic == TOPIC:
+            try:
+                self._hear(msg)
+            except Exception:
+                _log.info("not understood: %s", msg, exc_info=True)
+
+    def _hear(self, msg: dict[str, Any]) -> None:
         # Behind the first dot is which beginning of the run says it.
         run = msg["run"].partition(".")[0]
         if "begin" in msg:

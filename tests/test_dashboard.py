@@ -1,0 +1,350 @@
+"""What the page shows, how the scheduler hears of it, and that none of it can harm a run; without a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.request
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import SMALL
+from dask.utils import key_split
+from distributed import Client, LocalCluster
+from distributed.utils import color_of
+
+import ffdask
+from ffdask import dashboard
+from ffdask.colours import COLOURS
+from ffdask.conduct import conduct
+from ffdask.dashboard import page, shown
+from ffdask.dashboard.follower import Follower
+from ffdask.dashboard.page import Page
+from ffdask.dashboard.shown import MOST_BOXES, MOST_COLUMNS, Shown
+from ffdask.schedules.steps import Step
+from ffdask.told import Announcement
+from ffdask.topic import TOPIC
+
+ABOUT = {
+    "dataset": "tiny",
+    "widths": [20, 30],
+    "layers": 2,
+    "head": True,
+    "schedule": "streaming",
+    "nodes": 2,
+    "rounds": 12,
+    "chapters": 4,
+}
+
+OPTIONS = {"n_workers": 0, "processes": False, "dashboard_address": "127.0.0.1:0"}
+
+
+def record(kind="train", round_=0, layer=1, node=0, start=0.0, stop=1.0, **more):
+    figures = {"rows": 10, "error": 0.25, "goodness_positive": 2.0, "goodness_negative": 0.5}
+    where = {"name": f"{kind}_layer{layer}-visit{round_:03d}", "round": round_, "layer": layer, "node": node}
+    times = {"worker": "w", "start": 100.0 + start, "stop": 100.0 + stop, "last": True, "again": 0}
+    return {"kind": kind, **where, **times, **figures, **more}
+
+
+@pytest.fixture
+def follower():
+    one = Follower()
+    tell(one, begin=ABOUT)
+    return one
+
+
+def tell(follower, run="abc", **said):
+    follower.log_event(TOPIC, {"run": run, **said})
+
+
+def scheduler_with(follower, *keys):
+    tasks = [SimpleNamespace(key=key) for key in keys]
+    return SimpleNamespace(plugins={Follower.name: follower}, workers={"w": SimpleNamespace(processing=tasks)})
+
+
+def parts(one, in_work=None, state="done"):
+    return [part[:4] for part in one.schedule(in_work or {}) if part[4] == state]
+
+
+def test_curves_are_the_history_s(finished):
+    lines = (finished.path / "records.jsonl").read_text().splitlines()
+    layers, chapters = len(SMALL["network.layers"]), finished.history.sizes["chapter"]
+    rounds = 1 + max(json.loads(line)["round"] for line in lines)
+    one = Shown("abc", ABOUT | {"layers": layers, "nodes": layers, "rounds": rounds, "chapters": chapters})
+    for line in lines:
+        one.add(json.loads(line))
+    for name in ("goodness_positive", "goodness_negative", "error"):
+        for layer in range(1, layers + 1):
+            at, values = one.curve(name, layer)
+            assert at == list(range(1, chapters + 1))
+            np.testing.assert_allclose(values, finished.history[name].sel(layer=layer))
+    (name,) = one.accuracies
+    assert name == "training, head"
+    np.testing.assert_allclose(one.accuracies[name][1], 1 - finished.history["train_error"])
+    assert one.heard == len(one.boxes) == len(lines)
+
+
+def test_looks_at_held_out_rows_are_accuracies():
+    one = Shown("abc", ABOUT | {"head": False})
+    one.add(record(layer=2, error=0.5))
+    one.add(record("evaluate", round_=5, layer=0, rows=200, validation_errors_goodness=50, test_errors_softmax=20))
+    assert one.accuracies == {
+        "training, layer 2": ([1], [0.5]),
+        "test, softmax": ([2], [0.9]),
+        "validation, goodness": ([2], [0.75]),
+    }
+
+
+def test_the_schedule_fills_chapter_by_chapter():
+    one = Shown("abc", ABOUT)
+    assert parts(one) == []
+    assert parts(one, state="to come") == [
+        (lane, colour, chapter, chapter + 1)
+        for lane, colour in (("layer 1", COLOURS[0]), ("layer 2", COLOURS[1]), ("head", "#222222"))
+        for chapter in range(4)
+    ]
+    for round_ in range(4):
+        one.add(record(round_=round_))
+    # A chapter is three visits.
+    assert parts(one) == [("layer 1", COLOURS[0], 0, 1), ("layer 1", COLOURS[0], 1, pytest.approx(4 / 3))]
+    assert parts(one, {1: 2}, "in work") == [("layer 1", COLOURS[0], pytest.approx(4 / 3), pytest.approx(2))]
+    assert parts(one, {1: 99}, "in work") == [("layer 1", COLOURS[0], pytest.approx(4 / 3), pytest.approx(4))]
+    one.end("ended")
+    assert parts(one, {1: 2}, "in work") == []
+
+
+def test_what_is_done_again_or_not_last_of_its_round_fills_nothing():
+    one = Shown("abc", ABOUT)
+    one.add(record(last=False))
+    assert parts(one) == []
+    for again in (0, 0, 1):
+        one.add(record(again=again))
+    assert parts(one) == [("layer 1", COLOURS[0], 0, pytest.approx(1 / 3))]
+    assert one.heard == 4
+
+
+def test_memory_is_bounded_however_long_a_run_is():
+    one = Shown("abc", ABOUT | {"rounds": 40_000, "chapters": 10_000})
+    for round_ in range(0, 40_000, 5):
+        one.add(record(round_=round_, start=round_, stop=round_ + 1))
+    one.add(record(round_=40_007, start=50_000, stop=50_001))
+    assert one.heard == 8_001
+    assert len(one.boxes) == MOST_BOXES
+    assert one.boxes[0].start > 100.0
+    assert one.columns <= MOST_COLUMNS
+    assert {len(sums) for sums in one._sums.values()} == {one.columns}
+    assert len(one._sums) == 3
+    assert one.curve("error", 1)[0][-1] == 10_000
+    assert len(one.schedule({})) <= 2 * 3 * MOST_COLUMNS
+
+
+def test_utilisation_of_each_node_all_the_time_and_now():
+    one = Shown("abc", ABOUT)
+    assert one.utilisation() == [("node 0", 0, 0), ("node 1", 0, 0)]
+    for start in range(0, 100, 2):
+        one.add(record(start=start, stop=start + 1))
+    one.add(record(layer=2, node=1, start=85, stop=100))
+    assert one.utilisation() == [
+        ("node 0 · w", pytest.approx(0.5), pytest.approx(0.5)),
+        ("node 1 · w", pytest.approx(0.15), pytest.approx(15 / shown.RECENT_SECONDS)),
+    ]
+
+
+def test_what_was_not_announced_is_refused():
+    one = Shown("abc", ABOUT)
+    for wrong in (record(layer=3), record(node=2)):
+        with pytest.raises(ValueError, match=r"announced no layer \d, or no node \d"):
+            one.add(wrong)
+    assert one.heard == 0
+
+
+def test_the_run_that_began_last_is_shown_until_the_next_begins(follower):
+    tell(follower, "abc.1.0", record=record())
+    tell(follower, "other.1.0", record=record())
+    follower.log_event("another topic", {"run": "abc.1.0", "record": record()})
+    first = follower.shown
+    assert (first.heard, first.ended) == (1, "")
+    tell(follower, end="stopped")
+    assert (follower.shown, first.ended) == (first, "stopped")
+    tell(follower, begin=ABOUT)
+    tell(follower, "abc.2.0", record=record(round_=1))
+    assert (follower.shown, first.ended, first.heard) == (first, "", 2)
+    tell(follower, "def", begin=ABOUT)
+    assert (follower.shown.run, follower.shown.heard) == ("def", 0)
+    tell(follower, end="ended")
+    assert follower.shown.ended == ""
+
+
+def test_steps_in_work_are_those_of_the_run_that_workers_have(follower):
+    keys = ["train_layer1-visit003-abc.d.0", "train_layer1-visit004-abc.d.0", "head-visit001-abc.d.0"]
+    others = ["push_layer1-visit003-abc.d.0", "push_head-visit003-abc.d.0", "train_layer2-visit003-abcd.d.0", ("x", 1)]
+    scheduler = scheduler_with(follower, *keys, *others)
+    assert follower.in_work(scheduler) == {1: 2, 0: 1}
+    assert Follower().in_work(scheduler) == {}
+
+
+def test_the_page_s_data_follow_the_run(follower):
+    seen = Page(scheduler_with(follower, "head-visit000-abc.d.0"))
+    assert len(seen.sources["steps"].data["left"]) == 0
+    seen.update()
+    tell(follower, record=record(start=3, stop=4))
+    tell(follower, record=record("push", layer=2, node=1, start=4, stop=4.5))
+    seen.update()
+    seen.update()
+    steps = seen.sources["steps"].data
+    assert (steps["left"], steps["right"]) == ([0, 1], [1, 1.5])
+    assert steps["colour"][0] == COLOURS[0]
+    assert steps["seconds"] == ["1", "0.5"]
+    # The push in the lower part of its layer's lane, which is the second.
+    assert (steps["top"][1], steps["bottom"][1]) == (1.4, 1.1)
+    assert seen.sources["schedule"].data["state"].count("in work") == 1
+    assert seen.sources["schedule"].data["state"].count("to come") == 12
+    assert seen.sources["accuracy"].data["name"] == ["training, head"]
+    assert seen.sources["goodness"].data["ys"][:2] == [[2.0], [0.5]]
+    assert seen.sources["utilisation"].data["y"] == [0, 1]
+    assert "training" in seen.title.text
+    tell(follower, end="ended")
+    seen.update()
+    assert "<b>ended</b>" in seen.title.text
+    assert seen.sources["schedule"].data["state"].count("in work") == 0
+    tell(follower, "def", begin=ABOUT | {"dataset": "<script>", "layers": 3, "chapters": 7})
+    seen.update()
+    assert len(seen.sources["steps"].data["left"]) == 0
+    assert "&lt;script&gt;" in seen.title.text
+    assert seen.schedule.yaxis.major_label_overrides == {0: "layer 1", 1: "layer 2", 2: "layer 3", 3: "head"}
+    assert seen.schedule.x_range.end == 7
+
+
+def test_a_page_without_a_run_says_so():
+    seen = Page(scheduler_with(Follower()))
+    seen.update()
+    assert "No run has begun" in seen.title.text
+
+
+def test_a_page_that_lags_behind_takes_what_is_still_there(follower, monkeypatch):
+    monkeypatch.setattr(shown, "MOST_BOXES", 5)
+    tell(follower, "def", begin=ABOUT)
+    seen = Page(scheduler_with(follower))
+    for round_ in range(9):
+        tell(follower, "def", record=record(round_=round_, start=round_, stop=round_ + 1))
+    seen.update()
+    assert seen.sources["steps"].data["left"] == [4, 5, 6, 7, 8]
+
+
+def fetched(address):
+    with urllib.request.urlopen(address) as answer:
+        return answer.read().decode()
+
+
+def links(text):
+    return re.findall(r"""<(?:script|link|img)[^>]*?(?:src|href)="([^"]*)""", text)
+
+
+@pytest.mark.parametrize("prefix", ["", "some/prefix"])
+def test_the_page_is_served_beside_dask_s_own_with_relative_links_only(prefix):
+    options = OPTIONS | {"scheduler_kwargs": {"http_prefix": prefix}}
+    with LocalCluster(**options) as cluster, Client(cluster) as client:
+        base = "/".join([f"http://127.0.0.1:{cluster.scheduler.http_server.port}", *filter(None, [prefix])])
+        before = len(cluster.scheduler.http_application.applications)
+        dashboard.add_to(client)
+        dashboard.add_to(client)
+        assert len(cluster.scheduler.http_application.applications) == before + 1
+        text = fetched(f"{base}/forward-forward")
+        assert len(links(text)) >= 5
+        # Where a prefix was given, that is where the page is seen, whatever lies between.
+        own = f"/{prefix}/" if prefix else ""
+        assert not [link for link in links(text) if re.match(r"/|\w+:", link.removeprefix(own))]
+        assert '<a href="forward-forward">Forward-Forward</a>' in text
+        assert fetched(f"{base}/status").count('<a href="forward-forward">Forward-Forward</a>') == 1
+
+
+def test_a_scheduler_hears_of_a_run_that_began_before_the_page_came():
+    with LocalCluster(**OPTIONS) as cluster, Client(cluster) as client:
+        for said in ({"begin": ABOUT}, {"nonsense": 1}, {"record": record()}):
+            client.log_event(TOPIC, {"run": "abc", **said})
+        dashboard.add_to(client)
+        assert cluster.scheduler.plugins[Follower.name].shown.heard == 1
+
+
+def test_without_a_dashboard_nothing_is_followed_or_served():
+    with LocalCluster(**OPTIONS, scheduler_kwargs={"dashboard": False}) as cluster, Client(cluster) as client:
+        assert not cluster.scheduler.http_application.applications
+        dashboard.add_to(client)
+        client.log_event(TOPIC, {"run": "abc", "begin": ABOUT})
+        assert cluster.scheduler.plugins[Follower.name].shown is None
+        assert not cluster.scheduler.http_application.applications
+
+
+def trained(tiny, tmp_path, name, say=lambda line: None, **keys):
+    return conduct(
+        ffdask.load(None, SMALL | {"data.dataset": str(tiny), "run.out": str(tmp_path / name)} | keys), say=say
+    )
+
+
+def test_an_embedded_cluster_has_the_page_and_is_told_of_its_run(tiny, tmp_path, monkeypatch):
+    followers = []
+
+    class Noted(Follower):
+        def __init__(self):
+            super().__init__()
+            followers.append(self)
+
+    monkeypatch.setattr("ffdask.embedded.Follower", Noted)
+    run = trained(tiny, tmp_path, "run", **{"run.evaluate_every": 1})
+    (follower,) = followers
+    about = {"dataset": "tiny.zarr", "widths": [20, 30], "layers": 2, "head": True, "schedule": "streaming", "nodes": 2}
+    assert follower.shown.about == about | {"rounds": 3, "chapters": run.summary["chapters"]}
+    assert follower.shown.heard == run.summary["steps"]
+    assert follower.shown.ended == "ended"
+    assert set(follower.shown.accuracies) == {"training, head", "test, goodness", "test, softmax"}
+
+
+@pytest.mark.parametrize("broken", ["hears nothing", "serves nothing", "announces nothing"])
+def test_nothing_that_goes_wrong_with_the_page_harms_a_run(tiny, tmp_path, monkeypatch, finished, broken):
+    called, lines = [], []
+
+    def fail(*_, **__):
+        called.append(broken)
+        raise RuntimeError(broken)
+
+    if broken == "hears nothing":
+        monkeypatch.setattr(Follower, "log_event", fail)
+    elif broken == "serves nothing":
+        monkeypatch.setattr(page, "serve", fail)
+    else:
+        monkeypatch.setattr(Announcement, "begin", fail)
+    run = trained(tiny, tmp_path, "run", lines.append)
+    assert called
+    assert run.summary["weights_sha256"] == finished.summary["weights_sha256"]
+    named = [line for line in lines if line.startswith("watcher Announcement raised RuntimeError: announces nothing")]
+    assert len(named) == (broken == "announces nothing")
+
+
+@pytest.mark.parametrize(("error", "how"), [(KeyboardInterrupt, "stopped"), (ValueError, "failed"), (None, "ended")])
+def test_how_a_run_ended_is_announced(error, how):
+    said = []
+    client = SimpleNamespace(status="running", log_event=lambda topic, what: said.append((topic, what)))
+
+    def run():
+        try:
+            if error:
+                raise error
+        finally:
+            Announcement(client, "abc").end()
+
+    if error:
+        with pytest.raises(error):
+            run()
+    else:
+        run()
+    assert said == [(TOPIC, {"run": "abc", "end": how})]
+    client.status = "closed"
+    Announcement(client, "abc").end()
+    assert len(said) == 1
+
+
+def test_the_task_stream_has_a_colour_for_each_layer():
+    names = [key_split(f"{Step('train', 7, 0, layer).name}-0a1b2c3d.4e.0") for layer in range(1, len(COLOURS) + 1)]
+    assert names == [f"train_layer{layer}" for layer in range(1, len(COLOURS) + 1)]
+    assert len(set(map(color_of, names))) == len(names)
