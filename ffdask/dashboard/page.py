@@ -93,7 +93,7 @@ class Page:
         self.timeline = _timeline(self.sources["steps"])
         accuracy = _curves(self.sources["accuracy"], "Accuracy, while training", legend_field="name")
         accuracy.yaxis.formatter = NumeralTickFormatter(format="0.0 %")
-        accuracy.legend.location, accuracy.legend.background_fill_alpha = "bottom_right", 0.5
+        accuracy.legend[0].update(location="bottom_right", background_fill_alpha=0.5, label_text_font_size="9pt")
         goodness = _curves(self.sources["goodness"], "Goodness a unit; dashed: of negatives")
         self.busy = _utilisation(self.sources["utilisation"])
         below = row(accuracy, goodness, self.busy, sizing_mode="stretch_width")

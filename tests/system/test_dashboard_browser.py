@@ -18,6 +18,8 @@ from ffdask.colours import COLOURS
 pytestmark = pytest.mark.slow
 
 LAYERS, CHAPTERS, EPOCHS = (24, 32, 16), 100, 300
+PATIENCE = 180
+"""Seconds; on a busy machine nothing of this is fast."""
 
 
 def asked(seen, name, what):
@@ -27,10 +29,10 @@ def asked(seen, name, what):
 
 def wait_for_more(seen, run, name, than):
     """Wait until more boxes are drawn than so many, while the run trains; return how many."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while (now := asked(seen, name, "get_length()") or 0) <= than:
         assert run.status == "training"
-        assert time.monotonic() < deadline, f"{name}: no more than {than} boxes after a minute"
+        assert time.monotonic() < deadline, f"{name}: no more than {than} boxes after {PATIENCE} s"
         seen.page.wait_for_timeout(100)
     return now
 
@@ -47,8 +49,8 @@ def check_fills(tiny, tmp_path, picture, prefix="", **keys):
             drawn = 0
             for _ in range(4):
                 drawn = wait_for_more(seen, run, "steps", drawn)
-            # Six chapters of each layer, and of the head, beside all that are to come.
-            wait_for_more(seen, run, "schedule", (CHAPTERS + 6) * (len(LAYERS) + 1))
+            # Four chapters of each layer, and of the head, beside all that are to come.
+            wait_for_more(seen, run, "schedule", (CHAPTERS + 4) * (len(LAYERS) + 1))
             assert asked(seen, "goodness", "get_length()") == 2 * len(LAYERS)
             assert asked(seen, "utilisation", "get_length()") == len(LAYERS)
             assert "training" in asked(seen, "title", "text")
@@ -56,7 +58,7 @@ def check_fills(tiny, tmp_path, picture, prefix="", **keys):
             run.stop()
             run.wait()
             seen.page.wait_for_function(
-                "Bokeh.documents[0].get_model_by_name('title').text.includes('stopped')", timeout=30_000
+                "Bokeh.documents[0].get_model_by_name('title').text.includes('stopped')", timeout=1000 * PATIENCE
             )
             assert asked(seen, "steps", "get_length()") >= drawn
             assert seen.errors == []
