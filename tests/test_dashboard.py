@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import urllib.error
 import urllib.request
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -276,10 +278,9 @@ def test_without_a_dashboard_nothing_is_followed_or_served():
         assert not cluster.scheduler.http_application.applications
 
 
-def trained(tiny, tmp_path, name, say=lambda line: None, **keys):
-    return conduct(
-        ffdask.load(None, SMALL | {"data.dataset": str(tiny), "run.out": str(tmp_path / name)} | keys), say=say
-    )
+def trained(tiny, tmp_path, say=lambda line: None, watchers=(), **keys):
+    keys = SMALL | {"data.dataset": str(tiny), "run.out": str(tmp_path / "run")} | keys
+    return conduct(ffdask.load(None, keys), say=say, watchers=watchers)
 
 
 def test_an_embedded_cluster_has_the_page_and_is_told_of_its_run(tiny, tmp_path, monkeypatch):
@@ -291,7 +292,7 @@ def test_an_embedded_cluster_has_the_page_and_is_told_of_its_run(tiny, tmp_path,
             followers.append(self)
 
     monkeypatch.setattr("ffdask.embedded.Follower", Noted)
-    run = trained(tiny, tmp_path, "run", **{"run.evaluate_every": 1})
+    run = trained(tiny, tmp_path, **{"run.evaluate_every": 1})
     (follower,) = followers
     about = {"dataset": "tiny.zarr", "widths": [20, 30], "layers": 2, "head": True, "schedule": "streaming", "nodes": 2}
     assert follower.shown.about == about | {"rounds": 3, "chapters": run.summary["chapters"]}
@@ -300,7 +301,30 @@ def test_an_embedded_cluster_has_the_page_and_is_told_of_its_run(tiny, tmp_path,
     assert set(follower.shown.accuracies) == {"training, head", "test, goodness", "test, softmax"}
 
 
-@pytest.mark.parametrize("broken", ["hears nothing", "serves nothing", "announces nothing"])
+class Visitor:
+    """Opens the page at the first steps of a run."""
+
+    def __init__(self):
+        self.answers = Counter()
+
+    def begin(self, resolved, address):
+        self.address = address.replace("/status", "/forward-forward")
+
+    def record(self, record):
+        if self.answers.total() == 3:
+            return
+        try:
+            fetched(self.address)
+        except urllib.error.HTTPError as error:
+            self.answers[error.code] += 1
+        else:
+            self.answers[200] += 1
+
+    def end(self):
+        pass
+
+
+@pytest.mark.parametrize("broken", ["hears nothing", "serves nothing", "shows nothing", "announces nothing"])
 def test_nothing_that_goes_wrong_with_the_page_harms_a_run(tiny, tmp_path, monkeypatch, finished, broken):
     called, lines = [], []
 
@@ -312,10 +336,15 @@ def test_nothing_that_goes_wrong_with_the_page_harms_a_run(tiny, tmp_path, monke
         monkeypatch.setattr(Follower, "log_event", fail)
     elif broken == "serves nothing":
         monkeypatch.setattr(page, "serve", fail)
+    elif broken == "shows nothing":
+        monkeypatch.setattr(Page, "update", fail)
     else:
         monkeypatch.setattr(Announcement, "begin", fail)
-    run = trained(tiny, tmp_path, "run", lines.append)
+    visitor = Visitor()
+    run = trained(tiny, tmp_path, lines.append, [visitor])
     assert called
+    answer = {"serves nothing": 404, "shows nothing": 500}.get(broken, 200)
+    assert visitor.answers == {answer: 3}
     assert run.summary["weights_sha256"] == finished.summary["weights_sha256"]
     named = [line for line in lines if line.startswith("watcher Announcement raised RuntimeError: announces nothing")]
     assert len(named) == (broken == "announces nothing")

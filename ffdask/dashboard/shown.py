@@ -51,6 +51,12 @@ class Shown:
     ----------
     boxes : deque of Box
         Of the newest steps.
+    trained : list of int
+        The layers, from 1, and the head, 0, if there is one.
+    lanes : list of str
+        Their names, and that of the rest.
+    width, columns : int
+        Chapters to a column, and how many columns there are.
     heard : int
         How many steps there were.
     origin, newest : float
@@ -65,14 +71,16 @@ class Shown:
         self.heard, self.origin, self.newest, self.ended = 0, 0.0, 0.0, ""
         self.layers = int(about["layers"])
         self.width = max(1, -(-int(about["chapters"]) // MOST_COLUMNS))
+        self.trained = [*range(1, self.layers + 1), *([0] if about["head"] else [])]
+        self.lanes = [*map(lane, self.trained), "other"]
         self._rounds = max(1, int(about["rounds"]))
-        self.columns = 1 + self._column(self._rounds - 1)
+        self._all = np.bincount(self._columns_of(np.arange(self._rounds)))
+        self.columns = len(self._all)
         # By figure and layer, (columns, 2): the sum over rows, and the rows.
         self._sums: dict[tuple[str, int], NDArray[np.float64]] = {}
         # Of each layer (0: the head) the round that was trained last, and by column how many were.
         self._last = dict.fromkeys(self.trained, -1)
         self._done = {layer: np.zeros(self.columns) for layer in self.trained}
-        self._all = np.bincount([self._column(round_) for round_ in range(self._rounds)], minlength=self.columns)
         self._busy: dict[int, float] = dict.fromkeys(range(int(about["nodes"])), 0.0)
         self._worker: dict[int, str] = {}
 
@@ -83,23 +91,14 @@ class Shown:
         self.ended = ""
         return True
 
-    @property
-    def trained(self) -> list[int]:
-        """The layers, from 1, and the head, 0, if there is one."""
-        return [*range(1, self.layers + 1), *([0] if self.about["head"] else [])]
-
-    @property
-    def lanes(self) -> list[str]:
-        """Names of the lanes."""
-        return [*map(lane, self.trained), "other"]
-
     def _chapter(self, round_: float) -> float:
         return float(round_ * self.about["chapters"] / self._rounds)
 
-    def _column(self, round_: int) -> int:
+    def _columns_of(self, rounds: NDArray[np.int_]) -> NDArray[np.int_]:
         # As `Calendar.chapter_of`, in whole numbers; what comes behind the last round counts for it.
-        chapters, round_ = int(self.about["chapters"]), min(round_, self._rounds - 1)
-        return (((round_ + 1) * chapters - 1) // self._rounds) // self.width
+        rounds = np.minimum(rounds, self._rounds - 1)
+        columns: NDArray[np.int_] = ((rounds + 1) * int(self.about["chapters"]) - 1) // self._rounds // self.width
+        return columns
 
     def end(self, how: str) -> None:
         """Hear that no step follows."""
@@ -123,7 +122,7 @@ class Shown:
         self._measure(record)
 
     def _measure(self, record: Record) -> None:
-        kind, layer, column = record["kind"], record["layer"], self._column(record["round"])
+        kind, layer, column = record["kind"], record["layer"], int(self._columns_of(np.asarray(record["round"])))
         if kind in ("train", "head"):
             figures = ("error", "goodness_positive", "goodness_negative") if kind == "train" else ("error",)
             for name in figures:

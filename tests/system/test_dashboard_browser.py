@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import time
 from collections import Counter
 from urllib.parse import urlsplit
@@ -11,6 +13,7 @@ import pytest
 from browser import opened
 from outside import outside_cluster
 from PIL import Image
+from proxy import proxied
 
 import ffdask
 from ffdask.colours import COLOURS
@@ -37,15 +40,15 @@ def wait_for_more(seen, run, name, than):
     return now
 
 
-def check_fills(tiny, tmp_path, picture, prefix="", **keys):
+def check_fills(tiny, tmp_path, picture, prefix="", through=contextlib.nullcontext, **keys):
     """Look at the page while a run goes that would not end soon; stop it, and look at what stays."""
     lines, out = [], {"evaluate_every": 1, "out": str(tmp_path / "run")}
     keys |= {"layers": LAYERS, "epochs": EPOCHS, "chapters": CHAPTERS, "chunk": 100, "batch_size": 20}
     run = ffdask.fit(tiny.path, say=lines.append, **out, **keys)
     try:
         (line,) = [line for line in lines if line.startswith("dashboard")]
-        status = urlsplit(line.split()[1])
-        with opened(f"http://{status.netloc}{prefix}/forward-forward") as seen:
+        server = urlsplit(line.split()[1]).netloc + prefix
+        with through(server) as base, opened(f"http://{base}/forward-forward") as seen:
             drawn = 0
             for _ in range(4):
                 drawn = wait_for_more(seen, run, "steps", drawn)
@@ -62,7 +65,8 @@ def check_fills(tiny, tmp_path, picture, prefix="", **keys):
             )
             assert asked(seen, "steps", "get_length()") >= drawn
             assert seen.errors == []
-            assert {urlsplit(request).netloc for request in seen.requests} == {status.netloc}
+            within = re.compile(rf"(http|ws)://{re.escape(base)}/")
+            assert [request for request in seen.requests if not within.match(request)] == []
     finally:
         run.stop()
         run.wait()
@@ -78,6 +82,10 @@ def check_picture(path):
 
 def test_an_embedded_cluster_s_page_fills(tiny, tmp_path):
     check_fills(tiny, tmp_path, "dashboard-embedded.png")
+
+
+def test_behind_jupyter_s_proxy_the_page_fills(tiny, tmp_path):
+    check_fills(tiny, tmp_path, "dashboard-proxy.png", through=proxied)
 
 
 @pytest.mark.parametrize("prefix", ["", "/some/prefix"])
