@@ -31,12 +31,13 @@ class Follower(SchedulerPlugin):
 
     def __init__(self) -> None:
         self.shown: Shown | None = None
+        self._watched = True
 
     async def start(self, scheduler: Scheduler) -> None:
         """Serve the page; hear of a run that has begun already, as far as its events are still there."""
         try:
             if not scheduler.http_application.applications:
-                self.log_event = _ignore  # type: ignore[method-assign]
+                self._watched = False
                 return
             # Here, for it takes Bokeh: whoever has a dashboard has it already.
             from ffdask.dashboard.page import serve
@@ -49,7 +50,7 @@ class Follower(SchedulerPlugin):
 
     def log_event(self, topic: str, msg: Any) -> None:
         """Hear what is told of a run; what nobody understands is left out."""
-        if topic == TOPIC:
+        if topic == TOPIC and self._watched:
             try:
                 self._hear(msg)
             except Exception:
@@ -76,7 +77,3 @@ class Follower(SchedulerPlugin):
                 names = (training.match(str(task.key)) for task in worker.processing)
                 found.update(int(name[1] or 0) for name in names if name)
         return found
-
-
-def _ignore(topic: str, msg: Any) -> None:
-    """Hear nothing: there is nobody to show it to."""

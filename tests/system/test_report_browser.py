@@ -66,6 +66,14 @@ def test_a_comparison_shows_all_its_pictures(runs, tmp_path):
     assert drawings >= 1
 
 
+def test_without_chromium_a_test_skips_or_fails_as_it_is_asked(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    for required, outcome in (("", pytest.skip.Exception), ("1", pytest.fail.Exception)):
+        monkeypatch.setenv("FFDASK_REQUIRE_CHROMIUM", required)
+        with pytest.raises(outcome, match="apt-get install chromium"), opened("about:blank"):
+            pass
+
+
 def test_a_picture_that_is_elsewhere_would_be_noticed(tmp_path):
     page = tmp_path / "page.html"
     page.write_text("<img alt='gone' src='gone.png'><script>throw Error('no')</script>")
