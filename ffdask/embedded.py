@@ -16,6 +16,7 @@ from distributed import Nanny, Scheduler, SpecCluster, Worker
 from distributed.system import MEMORY_LIMIT
 
 from ffdask.counted import Counted
+from ffdask.dashboard import Follower
 from ffdask.tables import ClusterTable
 
 SETTINGS = {
@@ -95,6 +96,7 @@ def embedded_cluster(table: ClusterTable) -> Iterator[SpecCluster]:
         "options": {
             "protocol": "tcp://" if table.processes else "inproc://",
             "dashboard": True,
+            "plugins": [Follower()],
             "dashboard_address": f"127.0.0.1:{_dashboard_port()}",
             **({"host": "127.0.0.1"} if table.processes else {}),
         },
