@@ -17,7 +17,7 @@ from ffdask.colours import look
 
 Record = Mapping[str, Any]
 
-MOST_BOXES = 5_000
+MOST_BOXES = 2_000
 MOST_COLUMNS = 240
 RECENT_SECONDS = 30.0
 """That count as now, where it is said how busy a node is."""
