@@ -1,8 +1,8 @@
 """How a run grows: with the nodes, emulated on however few cores; and with the training rows, of which memory tells.
 
-*nodes*: one network of `--layers` layers, chapter by chapter round more and more nodes, as overlap.py emulates them; the
-speed-up is over the schedule's own work on one node. Where steps are too short for a scheduler, the tasks a second that
-it manages are what is left.
+*nodes*: one network of `--layers` layers, chapter by chapter round more and more nodes, as overlap.py emulates them;
+the speed-up is over the schedule's own work on one node. Where steps are too short for a scheduler, the steps a second
+that it manages are what is left.
 
 *rows*: more and more rows through one small network, each a process of its own whose images stay on the disk. With
 random negatives nothing is kept of a row; with those that are drawn from probabilities (P), 44 bytes are: ten
@@ -76,7 +76,7 @@ def by_rows(given: Namespace) -> tuple[str, list[str], list[list[Any]], dict[str
     """Return the title, the columns and the rows of the table by rows, and the last run's summary."""
     found: list[list[Any]] = []
     last: dict[str, Any] = {}
-    least: dict[str, tuple[int, float]] = {}
+    before: dict[str, tuple[int, float]] = {}
     for count in given.rows:
         data = make_images(count)
         for negatives in NEGATIVES:
@@ -92,12 +92,15 @@ def by_rows(given: Namespace) -> tuple[str, list[str], list[list[Any]], dict[str
             # The least that can be told to stay in memory: all images are on the disk.
             last = train(*flags_of(keys), environment={"FFDASK_IMAGES_GIB": "1e-6"})
             peak = last["peak_memory_bytes"]
-            first, base = least.setdefault(negatives, (count, peak))
-            more = (peak - base) / (count - first) if count > first else 0.0
+            fewer, less = before.get(negatives, (0, peak))
+            more, before[negatives] = (peak - less) / (count - fewer), (count, peak)
             found.append([negatives, count, peak / MIB, more, last["train_seconds"]])
             print(f"{negatives}, {count} rows: {peak / MIB:.0f} MiB, {more:.1f} bytes a row more", flush=True)
-    columns = ["negatives", "rows", "peak, MiB", "more a row, bytes", "training, s"]
-    title = f"one epoch of 64-64 on rows of 16 x 16, chunks of at most {given.chunk}; P takes {A_ROW} bytes a row"
+    columns = ["negatives", "rows", "peak, MiB", "bytes a row more", "training, s"]
+    title = (
+        f"one epoch of 64-64 on rows of 16 x 16, chunks of at most {given.chunk}; more: than in the line above; "
+        f"P takes {A_ROW} bytes"
+    )
     return title, columns, sorted(found, key=lambda row: NEGATIVES.index(row[0])), last
 
 
