@@ -39,7 +39,7 @@ def test_what_is_optional_is_imported_by_no_command_and_no_public_name():
 
 def test_what_is_slow_waits_until_it_is_needed():
     # Drawing is the one command that is of networkx.
-    modules = ", ".join(f"ffdask.{name}" for name in (*COMMANDS, "__main__") if name != "draw")
+    modules = ", ".join(f"ffdask.{name}" for name in (*COMMANDS, "__main__", "dashboard") if name != "draw")
     assert not _imported_by(f"import {modules}; ffdask.fit, ffdask.load, ffdask.open_run") & SLOW
 
 
