@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ffdask import callbacks as callbacks
+    from ffdask import dashboard as dashboard
     from ffdask import datasets as datasets
     from ffdask import errors as errors
     from ffdask import schedules as schedules
@@ -39,7 +40,7 @@ _NAMES = {
 }
 """Name -> the module it is in, imported when somebody asks for the name: Dask and Zarr take most of a second."""
 
-_MODULES = ("callbacks", "datasets", "errors", "schedules")
+_MODULES = ("callbacks", "dashboard", "datasets", "errors", "schedules")
 """Modules that are there, too, as ``ffdask.<name>``, with no import of their own."""
 
 

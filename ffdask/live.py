@@ -26,6 +26,9 @@ from ffdask.watchers import Record, Tally, Watcher
 if TYPE_CHECKING:
     from distributed import Client
 
+ENDS_WITHOUT_THREADS = (3, 12) <= sys.version_info < (3, 12, 3)
+"""Whether this Python begins no thread once a script has ended, as a run must (python/cpython#113964)."""
+
 Callback = Callable[[Any, Record], Any]
 """Called with the run and each step's record, in the order in which steps end."""
 
@@ -199,6 +202,10 @@ def _finish() -> None:
     """Have a process that ends wait for its runs; an interpreter that somebody types into stops them."""
     typed = hasattr(sys, "ps1") or "IPython" in sys.modules
     for live in list(_alive):
+        if ENDS_WITHOUT_THREADS:
+            version = ".".join(map(str, sys.version_info[:3]))
+            what = "a script under it ends with run.wait(); Python 3.12.3 needs none"
+            print(f"ffdask: Python {version} begins no thread once a script has ended: {what}", file=sys.stderr)
         if typed:
             live.controls.stop()
         try:
