@@ -6,6 +6,7 @@ import contextlib
 import logging
 import signal
 import socket
+import warnings
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 
@@ -102,7 +103,9 @@ def embedded_cluster(table: ClusterTable) -> Iterator[SpecCluster]:
         },
     }
     with contextlib.ExitStack() as stack:
-        with _ctrl_c_waits():
+        with _ctrl_c_waits(), warnings.catch_warnings():
+            # Somebody may have taken the port since it was looked at; the scheduler then takes another.
+            warnings.filterwarnings("ignore", r"Port \d+ is already in use")
             cluster = stack.enter_context(SpecCluster(workers=workers, scheduler=scheduler, silence_logs=SILENT))
         yield cluster
 
