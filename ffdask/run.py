@@ -139,13 +139,12 @@ def open_run(path: str | Path) -> Run:
     --------
     >>> import ffdask
     >>> import numpy as np
-    >>> rng = np.random.default_rng(0)
-    >>> rows = rng.integers(0, 256, (60, 6, 6)), np.arange(60) % 3
-    >>> keys = {"layers": 8, "epochs": 1, "chunk": 50, "batch_size": 10, "units": 1, "quiet": True}
-    >>> left = ffdask.fit(rows, out="runs/left", **keys).wait().path
+    >>> rows, labels = np.random.default_rng(0).random((60, 5)), np.arange(60) % 3
+    >>> few = dict(layers=8, epochs=1, chunk=50, batch_size=10, shift=0, overlay="append", quiet=True)
+    >>> left = ffdask.fit((rows, labels), out="runs/left", **few).wait().path
     >>> run = ffdask.open_run(left)
-    >>> run.status, run.predict(rows[0][:2]).shape, [weights.shape for weights in run.weights]
-    ('ended', (2,), [(36, 8)])
+    >>> run.status, run.predict(rows[:2]).shape, [weights.shape for weights in run.weights]
+    ('ended', (2,), [(8, 8)])
     """
     folder = open_folder(path)
     ended: Future[Finished] = Future()

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("nbclient", reason="the extra `docs` is not installed")
+
 DOCS = Path(__file__).parents[2] / "docs"
 NAMES = sorted(path.stem for path in (DOCS / "notebooks").glob("*.ipynb"))
 

@@ -12,6 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+pytest.importorskip("sphinx", reason="the extra `docs` is not installed")
+
 DOCS = Path(__file__).parents[2] / "docs"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
