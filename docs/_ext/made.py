@@ -48,8 +48,7 @@ class Drawn(Figure):
         self.arguments = [f"/_made/{name}"]
         self.options.setdefault("alt", " ".join(self.content) or command)
         (figure,) = super().run()
-        caption = nodes.caption("", "", nodes.literal("", command))
-        figure.insert(1, caption)
+        figure += nodes.legend("", nodes.paragraph("", "", nodes.literal("", command)))
         return [figure]
 
 
