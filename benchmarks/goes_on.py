@@ -84,6 +84,8 @@ class Killer:
 
     def hear(self, event: tuple[float, Any]) -> None:
         """Note when the first step of a new beginning has ended."""
+        if "record" not in event[1]:
+            return
         run = event[1]["run"]
         if self.killed_at and run != self.beginning and len(self.begun) == len(self.further):
             if self.beginning:

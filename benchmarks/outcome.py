@@ -40,7 +40,8 @@ def judge(code: int, out: str, err: str, folder: Path, flags: list[str], expecte
     if "Traceback" in err:
         return "a traceback"
     moved = folder.with_name("elsewhere")
-    if code == 0:
+    # Python hands a signal back to the system while it shuts down, when all is written and said.
+    if code == 0 or (code in (-signal.SIGINT, -signal.SIGTERM) and (folder / "summary.json").exists()):
         # The folder may also have been taken away when all was written, while the cluster closed.
         other = [line.rpartition(" ")[2] for line in out.splitlines() if "what was trained goes to" in line]
         other += [str(moved)] if (moved / "summary.json").exists() else []

@@ -20,15 +20,16 @@ def outside_cluster(
     extra: Sequence[str] = (),
     cache: Path | None = None,
     both: Sequence[str] = (),
+    scheduler: Sequence[str] = (),
 ) -> Iterator[str]:
     """Run `dask scheduler` and `dask worker` processes; yield the address, end them all afterwards.
 
-    `extra` are flags of the workers, `both` flags of the workers and the scheduler.
+    `extra` are flags of the workers, `both` flags of the workers and the scheduler, `scheduler` of that alone.
     """
     started = []
     address_file = folder / "scheduler.json"
     try:
-        command = ["scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0"]
+        command = ["scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0", *scheduler]
         started.append(_dask(folder, *command, "--scheduler-file", str(address_file), *both))
         deadline = time.monotonic() + 60
         while not address_file.exists() and time.monotonic() < deadline:

@@ -84,8 +84,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--schedules", nargs="+", default=["streaming"])
     parser.add_argument("--width", type=int, default=160)
-    parser.add_argument("--rows", type=int, default=600)
-    parser.add_argument("--chunk", type=int, default=300, help="rows to a visit: the more, the fewer steps a minute")
+    parser.add_argument("--rows", type=int, default=2400)
+    parser.add_argument("--chunk", type=int, default=1200, help="rows to a visit: the more, the fewer steps a minute")
+    parser.add_argument("--batch", type=int, default=4, help="rows to a minibatch: the fewer, the fewer steps a minute")
     given = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     rows: list[list[Any]] = []
@@ -97,6 +98,9 @@ def main() -> None:
                 "data.chunk": given.chunk,
                 "network.layers": [given.width] * 3,
                 "training.epochs": 100_000,
+                "training.batch_size": given.batch,
+                # At which so many small minibatches go on learning to the end.
+                "optimizer.learning_rate": 0.0001,
                 "schedule.name": schedule,
                 "schedule.chapters": 200_000,
                 "run.out": str(Path(name) / "run"),

@@ -52,6 +52,7 @@ from ffdask.shards import Federation
 from ffdask.slots import Placement, Slot
 from ffdask.store import RunFolder, check_out, prepare
 from ffdask.summary import record_of
+from ffdask.told import Announcement
 from ffdask.training import Training
 from ffdask.watchers import Watcher, Watchers
 
@@ -174,7 +175,7 @@ def conduct(
         if federation is None:
             # What leaves a federated node goes through its connections, where it can be watched.
             stack.enter_context(cluster.sharing(here, config.cluster, say))
-        told = Watchers(watchers, say)
+        told = Watchers([*watchers, Announcement(cluster.client, run or here)], say)
         writer = checkpoints.Writer(config.run.checkpoints or folder.checkpoints, say)
         done = checkpoint.records.values() if checkpoint else ()
         session = 1 + max((record["session"] for record in done), default=-1)
@@ -193,6 +194,10 @@ def conduct(
             say(f"from chapter {change.chapter} on: {change}")
             return job()
 
+        def keep(made: Checkpoint) -> None:
+            writer.write(replace(made, run=run))
+            told.settled(made.round)
+
         def begin(placement: Placement, checkpoint: Checkpoint | None) -> Training:
             # Of each beginning its own keys: what an earlier one has left in work is none of its business.
             keys, now = f"{run or here}.{here}.{next(attempts)}", replace(resolved, job=job())
@@ -203,7 +208,7 @@ def conduct(
                 told.record,
                 every,
                 config.run.checkpoint_seconds or math.inf,
-                lambda made: writer.write(replace(made, run=run)),
+                keep,
                 checkpoint,
                 session,
                 say,

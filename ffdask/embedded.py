@@ -16,6 +16,7 @@ from distributed import Nanny, Scheduler, SpecCluster, Worker
 from distributed.system import MEMORY_LIMIT
 
 from ffdask.counted import Counted
+from ffdask.dashboard import Follower
 from ffdask.tables import ClusterTable
 
 SETTINGS = {
@@ -33,6 +34,8 @@ SETTINGS = {
     "distributed.admin.tick.interval": "200ms",
     # Each connection remembers so many messages, for debugging; a state that a task brings lives as long.
     "distributed.admin.low-level-log-length": 10,
+    # And so many looks at the machine, two a second of some forty figures: an hour of them by default.
+    "distributed.admin.system-monitor.log-length": 240,
     # Who asks a dead worker for a piece learns of it by this time-out, and the run stands still until then.
     "distributed.comm.timeouts.connect": "5s",
 }
@@ -93,6 +96,7 @@ def embedded_cluster(table: ClusterTable) -> Iterator[SpecCluster]:
         "options": {
             "protocol": "tcp://" if table.processes else "inproc://",
             "dashboard": True,
+            "plugins": [Follower()],
             "dashboard_address": f"127.0.0.1:{_dashboard_port()}",
             **({"host": "127.0.0.1"} if table.processes else {}),
         },

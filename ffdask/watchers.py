@@ -71,7 +71,8 @@ class Watchers:
 
     def __init__(self, watchers: Sequence[Watcher], say: Callable[[str], None]) -> None:
         self.listening, self.say = list(watchers), say
-        self._heard: set[str] = set()
+        # Round -> the steps of it that were told.
+        self._heard: dict[int, set[str]] = {}
 
     def begin(self, resolved: Resolved, dashboard: str) -> None:
         """Tell all what is about to be computed."""
@@ -79,9 +80,14 @@ class Watchers:
 
     def record(self, record: Record) -> None:
         """Tell all of a finished step; of one that is done again, because a worker was lost, nobody is told twice."""
-        if record["name"] not in self._heard:
-            self._heard.add(record["name"])
+        heard = self._heard.setdefault(record["round"], set())
+        if record["name"] not in heard:
+            heard.add(record["name"])
             self._tell("record", record)
+
+    def settled(self, round_: int) -> None:
+        """Forget who was told up to a round, behind which the run goes on if a worker is lost: nothing comes twice."""
+        self._heard = {each: heard for each, heard in self._heard.items() if each > round_}
 
     def end(self) -> None:
         """Tell all that no step follows."""

@@ -7,7 +7,7 @@ import sys
 
 
 def test_import_leaves_out_what_is_slow():
-    slow = {"numba", "pandas", "xarray", "matplotlib", "networkx", "sklearn", "joblib"}
-    code = f"import sys, ffdask.train; print(*{slow} & set(sys.modules))"
+    slow = {"numba", "bokeh", "pandas", "xarray", "matplotlib", "networkx", "sklearn", "joblib"}
+    code = f"import sys, ffdask.train, ffdask.dashboard; print(*{slow} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

@@ -91,6 +91,10 @@ def test_what_becomes_of_a_run_is_told(tmp_path, data, undisturbed):
     digest = undisturbed[0]["weights_sha256"]
     assert outcome.judge(0, "", "", folder, flags, digest) == outcome.SAME
     assert outcome.judge(0, "", "", folder, flags, "another") == "different bits"
+    # A signal that came when all was written, while the process went.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        assert outcome.judge(-number, "", "", folder, flags, digest) == outcome.SAME
+        assert outcome.judge(-number, "", "", folder, flags, "another") == "different bits"
     assert outcome.judge(1, "", "Traceback (most recent call last)", folder, flags, digest) == "a traceback"
     assert outcome.judge(2, "", "ffdask: no", folder, flags, digest) == "exit code 2"
     assert outcome.judge(1, "", "ffdask: lost", folder, flags, digest) == "exit code 1, and no word how to go on"

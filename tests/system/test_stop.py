@@ -97,6 +97,42 @@ def test_twice_it_ends_at_once_and_whole(tiny, tmp_path, digest):
     assert goes_on_to(tmp_path) == digest
 
 
+STUCK = """
+import pathlib, time
+
+def draw(generator, labels, classes, probabilities):
+    here = pathlib.Path({here!r})
+    while (here / "wait").exists():
+        (here / "waits").touch()
+        time.sleep(0.05)
+    return ((labels + generator.integers(1, classes, len(labels))) % classes).astype("uint8")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_twice_it_waits_for_no_step(tiny, tmp_path, monkeypatch, layout):
+    """A step that does not end would hold up whoever waits for it: as once asked, until asked again."""
+    (tmp_path / f"stuck_{layout}.py").write_text(STUCK.format(here=str(tmp_path)))
+    with running(tiny, tmp_path, 20, *LAYOUTS[layout], "--negatives", f"stuck_{layout}:draw") as process:
+        (tmp_path / "wait").touch()
+        while not (tmp_path / "waits").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(5)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines() == [
+        "ffdask: stopped; go on from its last checkpoint with: python -m ffdask.train --resume run"
+    ]
+    (tmp_path / "wait").unlink()
+    monkeypatch.chdir(tmp_path)
+    goes_on_to(tmp_path)
+
+
 def test_before_the_first_step_once_is_at_once(tiny, tmp_path):
     heeds = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     call = [sys.executable, "-m", "ffdask.train", "--dataset", tiny.path, "--chunk", "100", "--checkpoint-every", "0"]

@@ -61,6 +61,16 @@ def test_of_a_step_that_was_done_twice_the_last_record_counts():
         listener.end()
 
 
+def test_what_a_run_is_is_no_record_of_it():
+    with cluster_of_threads() as cluster, Client(cluster) as client:
+        listener = Listener(client, "mine")
+        listener.begin()
+        client.log_event(told.TOPIC, {"run": "mine", "begin": {"layers": 3}})
+        client.submit(shout, "mine", {"name": "step", "loss": 0.5}).result()
+        assert listener.heard == {"step": {"name": "step", "loss": 0.5}}
+        listener.end()
+
+
 def test_a_run_needs_no_task_for_a_record(train, monkeypatch):
     fetched = []
     real = graph.Graph._helper
