@@ -159,7 +159,9 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=list(FAULTS), choices=list(FAULTS))
     given = parser.parse_args()
     # Of the clusters that are disturbed, what their clients here have to say is known.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    # Dask sets a level of its own for the second.
+    for logger in ("distributed", "distributed.client"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
     runs: list[Disturbed] = []
     summaries: dict[str, tuple[dict[str, Any], float]] = {}
     with tempfile.TemporaryDirectory() as name:

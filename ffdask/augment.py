@@ -18,6 +18,14 @@ def shifted(images: NDArray[Any], pixels: int, generator: np.random.Generator) -
         0 returns `images` itself, with nothing drawn.
     generator : numpy.random.Generator
         Drawn from once for each direction.
+
+    Examples
+    --------
+    >>> images = np.arange(1, 10).reshape(1, 3, 3)
+    >>> shifted(images, 0, np.random.default_rng(0)) is images
+    True
+    >>> shifted(images, 1, np.random.default_rng(0)).shape
+    (1, 3, 3)
     """
     if not pixels:
         return images

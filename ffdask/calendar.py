@@ -52,6 +52,14 @@ class Calendar:
         Progress at which the rate starts its linear fall to 0.
     validation : int
         Rows held out beside the `rows` that are trained on.
+
+    Examples
+    --------
+    >>> calendar = Calendar(rows=100, chunk=40, batch=10, epochs=2, chapters=4, by_visit=False, seed=0)
+    >>> calendar.chunks, calendar.visits, calendar.rounds
+    (3, 6, 4)
+    >>> [[(visit.epoch, visit.chunk) for visit in calendar.visits_of(chapter)] for chapter in range(4)]
+    [[(0, 0)], [(0, 1), (0, 2)], [(1, 0)], [(1, 1), (1, 2)]]
     """
 
     rows: int

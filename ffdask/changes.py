@@ -29,7 +29,16 @@ PLACES: dict[str, str | None] = {
 
 @checked(frozen=True, kw_only=True, config={"extra": "forbid", "strict": True})
 class Change:
-    """One of the graph file's ``[[training.changes]]``: what is left out stays as it was."""
+    """One of the graph file's ``[[training.changes]]``: what is left out stays as it was.
+
+    Examples
+    --------
+    >>> change = Change(chapter=10, dropout=0.2, negatives="random")
+    >>> change.table()
+    {'chapter': 10, 'dropout': 0.2, 'negatives': 'random'}
+    >>> print(change)
+    dropout 0.2, negatives random
+    """
 
     chapter: Annotated[int, Field(ge=0, lt=2**31, description="the first that it is for, counted from 0")]
     learning_rate: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None

@@ -74,7 +74,7 @@ def add_flags(to: argparse.ArgumentParser, without: Collection[str] = ()) -> Non
 
     Those named in `without` are left out, for a command that has nothing to do with them.
     """
-    described, defaults = _descriptions(), Config().tables()
+    described, defaults = descriptions(), Config().tables()
     for group, flags in FLAGS.items():
         section = to.add_argument_group(group)
         for flag, key in flags.items():
@@ -95,7 +95,7 @@ def add_flags(to: argparse.ArgumentParser, without: Collection[str] = ()) -> Non
     )
 
 
-def _descriptions() -> dict[str, str]:
+def descriptions() -> dict[str, str]:
     """Return every key's one-line meaning, by ``table.key``."""
     schema = TypeAdapter(Config).json_schema()
     found = {}

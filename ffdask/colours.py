@@ -20,7 +20,13 @@ OTHERS = {
 
 
 def look(kind: str, layer: int) -> tuple[str, str]:
-    """Return a step's name in a legend and its colour; a kind unheard of has its own name, in grey."""
+    """Return a step's name in a legend and its colour; a kind unheard of has its own name, in grey.
+
+    Examples
+    --------
+    >>> look("train", 1), look("head", 0)
+    (('layer 1 train', '#4477aa'), ('head', '#222222'))
+    """
     if layer and kind not in OTHERS:
         colour = COLOURS[(layer - 1) % len(COLOURS)]
         return f"layer {layer} {kind}", colour if kind == "train" else _paler(colour)

@@ -122,6 +122,20 @@ def compare_runs(*runs: Any) -> Comparison:
     ------
     BadInput
         If there are fewer than two, or a folder is no finished run's.
+
+    Examples
+    --------
+    >>> import ffdask
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> rows = rng.integers(0, 256, (60, 6, 6)), np.arange(60) % 3
+    >>> keys = {"layers": 8, "epochs": 1, "chunk": 50, "batch_size": 10, "units": 1, "quiet": True}
+    >>> runs = [ffdask.fit(rows, seed=seed, **keys).wait() for seed in (0, 1)]
+    >>> both = ffdask.compare_runs(*runs)
+    >>> both.differences
+    {'training.seed': (0, 1)}
+    >>> both.verdict()
+    'They did not end with the same weights.'
     """
     if len(runs) < 2:
         raise BadInput(f"runs: given {len(runs)}; a comparison takes the folders of two finished runs or more")

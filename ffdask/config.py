@@ -82,6 +82,17 @@ def load(graph: str | Path | None = None, keys: Mapping[str, Any] | None = None)
     ------
     BadInput
         For a missing or malformed file, unknown keys, wrong types and values, and combinations without sense.
+
+    Examples
+    --------
+    >>> config = load(keys={"network.layers": [500, 500], "network.objective": "symba"})
+    >>> config.network.layers, config.network.negatives
+    ((500, 500), 'sampled')
+    >>> load(keys={"network.objective": "simba"})
+    Traceback (most recent call last):
+    ...
+    ffdask.errors.BadInput: network.objective: given 'simba'; allowed are classifier, goodness, symba or
+    package.module:function of your own (did you mean 'symba'?)
     """
     tables = _read(Path(graph)) if graph is not None else {}
     before = _objective(tables)
@@ -138,7 +149,13 @@ def known_keys() -> list[str]:
 
 
 def parse_value(text: str) -> Any:
-    """Return what a flag's text means: a TOML value if it is one, a list if it has commas, else the text."""
+    """Return what a flag's text means: a TOML value if it is one, a list if it has commas, else the text.
+
+    Examples
+    --------
+    >>> parse_value("0.01"), parse_value("500,500"), parse_value("mnist")
+    (0.01, [500, 500], 'mnist')
+    """
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -54,7 +54,13 @@ class StepFailed(RunFailed):
 
 
 def nearest(given: str, allowed: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the allowed name nearest to `given`, or an empty string."""
+    """Return `` (did you mean 'x'?)`` for the allowed name nearest to `given`, or an empty string.
+
+    Examples
+    --------
+    >>> nearest("streeming", ["streaming", "sequential"])
+    " (did you mean 'streaming'?)"
+    """
     match = difflib.get_close_matches(str(given), [str(name) for name in allowed], n=1, cutoff=0.5)
     return f" (did you mean {match[0]!r}?)" if match else ""
 

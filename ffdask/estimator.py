@@ -85,7 +85,7 @@ class ForwardForwardClassifier(ClassifierMixin, BaseEstimator):
         The labels, sorted.
     n_features_in_ : int
         Values of one sample.
-    feature_names_in_ : (n_features_in_,)
+    feature_names_in_ : (features,)
         Of a data frame whose columns are named by strings.
     shape_in_ : tuple of int
         Of one sample.

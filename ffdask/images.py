@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import warnings
@@ -131,12 +132,19 @@ def _read(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
                 raise BadInput(f"images: given {path} with {held}; one array, or x_test, is wanted")
             _check_size(path, archive.getinfo(f"{name}.npy").file_size)
             return read_member(archive, f"{name}.npy", f"images: given {path}, where {name}")
-    with Image.open(path, formats=["PNG"]) as image:
-        _check_size(path, image.width * image.height)
+    _check_size(path, path.stat().st_size)
+    # From memory, which gives what there is: of a file, Pillow would make room for what a part says is its length.
+    with Image.open(io.BytesIO(path.read_bytes()), formats=["PNG"]) as image:
+        layout = (1, image.height, image.width, *shape[2:])
+        # Before it is decoded, for which a file of a few bytes could ask for gigabytes.
+        if math.prod(layout) != math.prod(shape):
+            raise BadInput(
+                f"images: given {path} of shape {layout}; the network takes images of {math.prod(shape)} pixels"
+            )
         if image.mode.startswith(("I", "F")):
             raise BadInput(f"images: given {path} with more than 8 bits a pixel; give uint8: save it with 8")
         mode = _MODES.get(shape[2], "L") if len(shape) == 3 else "L"
-        return np.asarray(image.convert(mode), dtype=np.uint8).reshape(1, image.height, image.width, *shape[2:])
+        return np.asarray(image.convert(mode), dtype=np.uint8).reshape(layout)
 
 
 def _check_type(path: Path, found: np.dtype[Any], wanted: str) -> None:

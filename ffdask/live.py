@@ -181,6 +181,10 @@ def printed(line: str) -> None:
     print(line, flush=True)
 
 
+def unsaid(line: str) -> None:
+    """Print nothing."""
+
+
 def keeps(config: Config, client: Client | None) -> tuple[Client | None, bool]:
     """Return the client to use, if there is one already, and whether it is else that of the process's own cluster.
 

@@ -48,6 +48,12 @@ def random(generator: np.random.Generator, labels: Labels, classes: int, scores:
     classes : int
     scores : (n, classes) or None
         Not read.
+
+    Examples
+    --------
+    >>> labels = np.array([0, 1, 2], np.uint8)
+    >>> bool((random(np.random.default_rng(0), labels, 3, None) != labels).all())
+    True
     """
     shift = generator.integers(1, classes, len(labels))
     return ((labels + shift) % classes).astype(np.uint8)
@@ -93,6 +99,12 @@ def adaptive(generator: np.random.Generator, labels: Labels, classes: int, score
     classes : int
     scores : (n, classes) or None
         The classifier's, from earlier states of the network; -inf for a label that was not tried.
+
+    Examples
+    --------
+    >>> scores = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.1, 0.3, 0.6]])
+    >>> adaptive(np.random.default_rng(0), np.array([0, 1, 1], np.uint8), 3, scores).tolist()
+    [1, 0, 2]
     """
     if scores is None:
         return random(generator, labels, classes, None)

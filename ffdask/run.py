@@ -24,7 +24,7 @@ from ffdask.history import history
 from ffdask.images import as_images
 from ffdask.kernels import named
 from ffdask.keywords import config_of, keys_of
-from ffdask.live import Callback, Live, Say, printed
+from ffdask.live import Callback, Live, Say, printed, unsaid
 from ffdask.network import Network
 from ffdask.resume import stopped_run
 from ffdask.schedules.steps import Plan
@@ -85,6 +85,21 @@ def fit(
         Before any work starts.
     RunFailed
         If the cluster goes before the run has begun.
+
+    Examples
+    --------
+    >>> import ffdask
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> images, labels = rng.integers(0, 256, (120, 6, 6)), np.arange(120) % 4
+    >>> keys = {"layers": (16, 16), "epochs": 2, "chunk": 50, "batch_size": 10, "units": 1, "quiet": True}
+    >>> run = ffdask.fit((images, labels), out="runs/first", **keys).wait()
+    >>> run
+    <Run ended, 100 %: .../runs/first>
+    >>> run.predict(images[:3]).shape
+    (3,)
+    >>> dict(run.history.sizes)
+    {'chapter': 4, 'layer': 2}
     """
     lines: list[str] = []
     if resume is not None:
@@ -94,7 +109,7 @@ def fit(
     else:
         config = config_of(data, graph, configuration, lines.append)
     if say is None:
-        say = lines.append if config.run.quiet else printed
+        say = unsaid if config.run.quiet else printed
     for line in lines:
         say(line)
     live = Live(config, client, say, resume)
@@ -119,6 +134,17 @@ def open_run(path: str | Path) -> Run:
     ------
     BadInput
         If the folder is no run's, the run did not end, or what it holds is damaged.
+
+    Examples
+    --------
+    >>> import ffdask
+    >>> import numpy as np
+    >>> rows, labels = np.random.default_rng(0).random((60, 5)), np.arange(60) % 3
+    >>> few = dict(layers=8, epochs=1, chunk=50, batch_size=10, shift=0, overlay="append", quiet=True)
+    >>> left = ffdask.fit((rows, labels), out="runs/left", **few).wait().path
+    >>> run = ffdask.open_run(left)
+    >>> run.status, run.predict(rows[:2]).shape, [weights.shape for weights in run.weights]
+    ('ended', (2,), [(8, 8)])
     """
     folder = open_folder(path)
     ended: Future[Finished] = Future()

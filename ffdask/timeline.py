@@ -53,7 +53,14 @@ def utilization(records: Sequence[Record], units: int) -> float:
 
 
 def overlap(records: Sequence[Record], one: int, other: int) -> float:
-    """Return for how many seconds train steps of layer `one` and of layer `other` ran at the same time."""
+    """Return for how many seconds train steps of layer `one` and of layer `other` ran at the same time.
+
+    Examples
+    --------
+    >>> one = {"kind": "train", "layer": 1, "start": 0.0, "stop": 3.0}
+    >>> overlap([one, one | {"layer": 2, "start": 2.0, "stop": 5.0}], 1, 2)
+    1.0
+    """
     first, second = (
         sorted((r["start"], r["stop"]) for r in records if r["kind"] == "train" and r["layer"] == layer)
         for layer in (one, other)
@@ -65,6 +72,11 @@ def tracks(spans: Sequence[tuple[float, float]]) -> list[tuple[int, int]]:
     """Return for each span (start, stop) its track and how many tracks there are beside it.
 
     Spans that overlap, and those that overlap these, share a lane as so many tracks; what takes no time needs none.
+
+    Examples
+    --------
+    >>> tracks([(0, 2), (1, 3), (4, 5)])
+    [(0, 2), (1, 2), (0, 1)]
     """
     order = sorted((i for i, (start, stop) in enumerate(spans) if stop > start), key=lambda i: spans[i])
     track_of, group_of = dict[int, int](), dict[int, int]()

@@ -40,7 +40,7 @@ def test_help_shows_every_flag_in_its_group_with_meaning_and_default(command, mo
     text = _help(command, monkeypatch, "train")
     sections = re.split(r"^(\S.*):$", text, flags=re.MULTILINE)
     bodies = dict(zip(sections[1::2], sections[2::2], strict=True))
-    described, defaults = cli._descriptions(), Config().tables()
+    described, defaults = cli.descriptions(), Config().tables()
     for group, flag, key in ALL:
         (entry,) = re.findall(rf"^  {flag}(?: [A-Z_]+)?\s+(\S.*)$", bodies[group], flags=re.MULTILINE)
         table, name = key.split(".")

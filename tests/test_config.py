@@ -132,9 +132,9 @@ def test_every_key_is_known_and_unknown_ones_are_refused():
 
 
 def test_every_key_has_a_description():
-    from ffdask.cli import _descriptions
+    from ffdask.cli import descriptions
 
-    assert {key for key, text in _descriptions().items() if text} == set(known_keys())
+    assert {key for key, text in descriptions().items() if text} == set(known_keys())
 
 
 def test_a_key_of_another_table_is_pointed_to():

@@ -109,6 +109,20 @@ def test_a_png_of_another_size_is_refused(tmp_path):
         read_images(str(write(tmp_path / "a.png", ROWS)), (7, 7))
 
 
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_a_png_of_another_size_is_not_even_decoded(tmp_path, monkeypatch, channels):
+    """A few bytes can say that they are gigabytes."""
+
+    def decoded(*given, **named):
+        raise AssertionError("it was decoded")
+
+    Image.new("L", (3000, 2000)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image.Image, "load", decoded)
+    monkeypatch.setattr(Image.Image, "convert", decoded)
+    with pytest.raises(BadInput, match=r"of shape \(1, 2000, 3000.*\); the network takes images of "):
+        read_images(str(tmp_path / "a.png"), (SIDE, SIDE, *channels))
+
+
 @pytest.mark.parametrize("kind", ["a.npy", "a.one.npz", "a.zarr", "a.images.zarr"])
 @pytest.mark.parametrize("dtype", ["float32", "int64", "int8", "bool", "uint16"])
 def test_other_types_are_refused(tmp_path, kind, dtype):
@@ -252,10 +266,17 @@ def _huge(kind: str, path: Path) -> Path:
             content[16:24] = struct.pack(">II", 2**20, 2**20)
             content[29:33] = struct.pack(">I", zlib.crc32(bytes(content[12:29])))
             path.write_bytes(bytes(content))
+        case "png part":
+            path = path / "a.png"
+            Image.new("L", (SIDE * 8, SIDE)).save(path)
+            content = bytearray(path.read_bytes())
+            # Behind the header: as long as a part can be, of which Pillow reads all, whatever it is.
+            content[33:41] = struct.pack(">I", 2**31 - 1) + b"tRNS"
+            path.write_bytes(bytes(content))
     return path
 
 
-@pytest.mark.parametrize("kind", ["npy", "sparse npy", "npz", "zarr", "png"])
+@pytest.mark.parametrize("kind", ["npy", "sparse npy", "npz", "zarr", "png", "png part"])
 def test_a_huge_header_is_refused_before_memory_is_taken(tmp_path, kind):
     path = _huge(kind, tmp_path)
     tracemalloc.start()

@@ -301,3 +301,11 @@ def test_a_script_needs_no_guard_and_its_end_waits_for_the_run(tiny, tmp_path):
         return
     assert done.stderr == ""
     assert ffdask.open_run(tmp_path / "run").status == "ended"
+
+
+@pytest.mark.timeout(60)
+def test_arrays_are_kept_without_a_word_if_it_is_to_be_quiet(begin, capsys):
+    rng = np.random.default_rng(0)
+    keys = {key.partition(".")[2]: value for key, value in SMALL.items()}
+    begin((rng.integers(0, 256, (240, 6, 6)), np.arange(240) % 10), **keys).wait()
+    assert capsys.readouterr().out == ""

@@ -53,6 +53,14 @@ def from_arrays(
     ------
     BadInput
         The arrays are not a data set, or the cache cannot be written.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> images, labels = np.zeros((30, 6, 6), np.uint8), np.arange(30) % 3
+    >>> data = from_arrays(images[:20], labels[:20], images[20:], labels[20:], name="nothing")
+    >>> data.train_rows, data.test_rows, data.shape, data.classes
+    (20, 10, (6, 6), 3)
     """
     given = (train_images, train_labels, test_images, test_labels)
     raw = {key: as_array(array) for key, array in zip(ORDER, given, strict=True)}

@@ -94,7 +94,7 @@ def verified(path: str | os.PathLike[str]) -> Dataset:
 
 
 def load(path: str, split: Literal["train", "test"]) -> tuple[np.ndarray, np.ndarray]:
-    """Return images (rows, *shape of a sample) and labels (rows,) of one split, read once in a process.
+    """Return images (rows, ...) and labels (rows,) of one split, read once in a process.
 
     Parameters
     ----------

@@ -2,24 +2,17 @@
 
 `Paired`: ``loss(positive, negative, threshold) -> (loss, derivative)``, on goodness.
 
-positive, negative : (n,)
-    Goodness of the positive and of the negative rows.
-threshold : float
-    The layer's theta.
-loss : float
-    Summed over each kind's rows, divided by the number n of positive rows.
-derivative : (2n,)
-    Of the loss, by the positive rows' goodness, then the negative rows'.
+- positive, negative (n,): goodness of the positive and of the negative rows.
+- threshold (float): the layer's theta.
+- loss (float): summed over each kind's rows, divided by the number n of positive rows.
+- derivative (2n,): of the loss, by the positive rows' goodness, then the negative rows'.
 
 `Scored`: ``loss(logits, labels) -> (loss, derivative)``, on the class scores of the layer's own softmax head.
 
-logits : (n, classes)
-labels : (n,)
-    True classes.
-loss : float
-    Mean over the rows.
-derivative : (n, classes)
-    Of the loss, by the logits.
+- logits (n, classes).
+- labels (n,): true classes.
+- loss (float): mean over the rows.
+- derivative (n, classes): of the loss, by the logits.
 
 A new objective is one file here and one line in `OBJECTIVES`.
 """

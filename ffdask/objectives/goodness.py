@@ -25,6 +25,12 @@ def goodness(positive: Array, negative: Array, threshold: float) -> tuple[float,
     loss : float
     derivative : (2n,)
         By the positive rows' goodness, then the negative rows'; dtype of the inputs.
+
+    Examples
+    --------
+    >>> loss, derivative = goodness(np.array([10.0]), np.array([10.0]), threshold=10.0)
+    >>> round(loss, 4), derivative.tolist()
+    (1.3863, [-0.5, 0.5])
     """
     n = positive.shape[0]
     # One signed margin for both kinds: how far a row is on the wrong side of the threshold.

@@ -28,6 +28,12 @@ def symba(positive: Array, negative: Array, threshold: float) -> tuple[float, Ar
     loss : float
     derivative : (2n,)
         By the positive rows' goodness, then the negative rows'; dtype of the inputs.
+
+    Examples
+    --------
+    >>> loss, derivative = symba(np.array([3.0]), np.array([3.0]), threshold=10.0)
+    >>> round(loss, 4), derivative.tolist()
+    (0.6931, [-2.0, 2.0])
     """
     n = positive.shape[0]
     margin = ALPHA * (negative - positive)

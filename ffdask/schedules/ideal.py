@@ -54,6 +54,16 @@ def ideal(
     -------
     list of Timed
         In the schedule's order.
+
+    Examples
+    --------
+    >>> from ffdask.schedules.steps import Need
+    >>> first = Step("train", 0, node=0, layer=1, gives=("state",))
+    >>> then = Step("train", 0, node=1, layer=2, needs={"state1": Need(first.name, "state")}, gives=("state",))
+    >>> other = Step("train", 1, node=0, layer=1, needs={"state": Need(first.name, "state")}, gives=("state",))
+    >>> timed = ideal([first, then, other], lambda step: 2.0, lambda node: node, [1, 1])
+    >>> [(one.step.name, one.start, one.stop) for one in timed][1:]
+    [('train_layer2-chapter000', 2.0, 4.0), ('train_layer1-chapter001', 2.0, 4.0)]
     """
     index = {step.name: i for i, step in enumerate(steps)}
     waiting = [len({need.step for need in step.needs.values()}) for step in steps]

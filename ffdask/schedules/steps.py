@@ -273,6 +273,23 @@ def static_steps(schedule: Callable[[Plan], Schedule], plan: Plan) -> Iterator[S
     ------
     BadInput
         That names the first bad step, or what the schedule never trained.
+
+    Examples
+    --------
+    >>> from ffdask.calendar import Calendar
+    >>> from ffdask.schedules import SCHEDULES
+    >>> calendar = Calendar(rows=100, chunk=100, batch=10, epochs=2, chapters=2, by_visit=False, seed=0)
+    >>> plan = Plan(layers=2, nodes=2, calendar=calendar, staleness=3, trains_head=False, reads_probabilities=False)
+    >>> for step in static_steps(SCHEDULES["all-layers"].steps, plan):
+    ...     print(step.node, step.name, *(need.step for need in step.needs.values()))
+    0 negatives-chapter000
+    0 train_layer1-chapter000 negatives-chapter000
+    0 push_layer2-chapter000 train_layer1-chapter000 negatives-chapter000
+    0 train_layer2-chapter000 push_layer2-chapter000
+    1 negatives-chapter001
+    1 train_layer1-chapter001 train_layer1-chapter000 negatives-chapter001
+    1 push_layer2-chapter001 train_layer1-chapter001 negatives-chapter001
+    1 train_layer2-chapter001 train_layer2-chapter000 push_layer2-chapter001
     """
     checker = Checker(plan)
     for step in schedule(plan):
