@@ -101,6 +101,8 @@ def test_what_becomes_of_a_run_is_told(tmp_path, data, undisturbed):
     assert outcome.judge(1, "", "go on with --resume", folder, flags, digest).startswith("not resumed: ")
     assert outcome.judge(-9, "", "", tmp_path / "run", flags, digest) == outcome.ANEW
     assert outcome.judge(-9, "", "", tmp_path / "run2", flags, "another") == "different bits, begun anew"
+    assert outcome.judge(-signal.SIGABRT, "", "", tmp_path / "run3", flags, "another") == "different bits, begun anew"
+    assert outcome.judge(-signal.SIGSEGV, "", "", tmp_path / "run4", flags, digest) == "exit code -11"
     # A summary that names a digest which is not that of the weights beside it.
     summary = json.loads((folder / "summary.json").read_text())
     (folder / "summary.json").write_text(json.dumps(summary | {"weights_sha256": "named only"}))
