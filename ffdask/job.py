@@ -14,7 +14,7 @@ from ffdask.calendar import Calendar, Rows, kept_rows
 from ffdask.changes import Change, changed
 from ffdask.errors import RunFailed
 from ffdask.head import HeadRecipe, HeadState, initial_head
-from ffdask.kernels import BACKENDS, Backend, Precision
+from ffdask.kernels import BACKENDS, Precision
 from ffdask.labels import Overlay
 from ffdask.layer import LayerRecipe, LayerState, Optimizer, initial_state
 from ffdask.negatives import NEGATIVES, Kind
@@ -66,7 +66,7 @@ class Job:
     overlay: Overlay = "replace"
     candidates: int = 0
     shift: int = 0
-    kernels: Backend = BACKENDS[0]
+    kernels: str = BACKENDS[0]
     precision: Precision = "float32"
     changes: tuple[Change, ...] = ()
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Literal
 
 from ffdask.config import Config
 from ffdask.errors import BadInput
-from ffdask.kernels import Precision
 
 Say = Callable[[str], None]
 
@@ -39,5 +39,5 @@ def settle(config: Config, lacking: Callable[[], Mapping[str, str]], say: Say) -
         )
     if asked == "auto":
         say(f"precision: {'float32, since ' + '; '.join(reasons) if reasons else 'bfloat16'}")
-    chosen: Precision = "float32" if reasons else "bfloat16"
+    chosen: Literal["float32", "bfloat16"] = "float32" if reasons else "bfloat16"
     return replace(config, training=replace(config.training, precision=chosen))

@@ -202,6 +202,7 @@ def test_without_a_driver_there_is_no_gpu(monkeypatch):
         raise OSError(name)
 
     monkeypatch.setattr(accelerator.ctypes, "CDLL", none)
+    monkeypatch.setattr(accelerator, "_installed", lambda package: False)
     assert graphics() == (
         "none: no NVIDIA driver is installed",
         {"devices": [], "cuda": None, "cupy": []},
@@ -227,6 +228,7 @@ def test_why_there_is_no_gpu(monkeypatch, driver, says):
 def test_which_wheel_fits_the_driver(monkeypatch, version, wheel):
     monkeypatch.setattr(accelerator.ctypes, "CDLL", lambda name: Driver(2, version))
     monkeypatch.setattr(accelerator, "BACKENDS", ("numba", "numpy", "cupy"))
+    monkeypatch.setattr(accelerator, "_installed", lambda package: False)
     said, values = graphics()
     assert said.startswith(f"Card 0, Card 1, CUDA {version // 1000}.{version % 1000 // 10} by its driver")
     assert "CuPy is not installed" in said
