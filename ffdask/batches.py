@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ffdask.augment import shifted
+from ffdask.augment import drawn, shifted
 from ffdask.calendar import Visit
 from ffdask.job import Data, Images, Job, Labels
 from ffdask.kernels import named
@@ -27,9 +27,14 @@ def spans(job: Job, step: Step, visit: Visit) -> list[tuple[int, int, float]]:
 
 def rows_of(job: Job, visit: Visit, data: Data) -> tuple[Images, Labels]:
     """Return a visit's images, shifted alike for all layers, all kinds of rows and the head, and their labels."""
+    kernels, draw = named(job.kernels), visit.draw(job.calendar.seed, "shift")
+    if data.origin:
+        every, labels, rows = data.origin(visit.chunk)
+        gather = kernels.gatherer(every)
+        if gather is not None:
+            return gather(rows, drawn(len(rows), job.shift, draw)), kernels.here(labels[rows])
     images, labels = data.chunk(visit.chunk)
-    images = shifted(images, job.shift, visit.draw(job.calendar.seed, "shift"))
-    return named(job.kernels).here(images), named(job.kernels).here(labels)
+    return kernels.here(shifted(images, job.shift, draw)), kernels.here(labels)
 
 
 def order_of(job: Job, visit: Visit) -> NDArray[np.intp]:

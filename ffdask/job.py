@@ -125,12 +125,17 @@ class Data:
         ``chunk(number) -> (images (n, ...), labels (n,) uint8)``.
     held_out : callable
         ``held_out() -> (images, labels)``: the validation rows, or the test set where there are none.
+    origin : callable, optional
+        ``origin(number) -> (all images, all labels, the chunk's rows among them)``, where all are at hand.
     """
 
     def __init__(
-        self, chunk: Callable[[int], tuple[Images, Labels]], held_out: Callable[[], tuple[Images, Labels]]
+        self,
+        chunk: Callable[[int], tuple[Images, Labels]],
+        held_out: Callable[[], tuple[Images, Labels]],
+        origin: Callable[[int], tuple[Images, Labels, Rows]] | None = None,
     ) -> None:
-        self.chunk, self.held_out = chunk, held_out
+        self.chunk, self.held_out, self.origin = chunk, held_out, origin
 
     @classmethod
     def of(cls, calendar: Calendar, train: tuple[Images, Labels], test: Callable[[], tuple[Images, Labels]]) -> Data:
@@ -147,7 +152,7 @@ class Data:
             rows = calendar.held_out()
             return (images[rows], labels[rows]) if len(rows) else test()
 
-        return cls(_chunks(train, rows_of), held_out)
+        return cls(_chunks(train, rows_of), held_out, lambda number: (images, labels, rows_of(number)))
 
     @classmethod
     def of_node(cls, calendar: ShardedCalendar, node: int, data: Data) -> Data:

@@ -256,6 +256,10 @@ def _in_a_stream(what: str) -> None:
 class Device:
     cublas_handle = 4711
 
+    @staticmethod
+    def synchronize() -> None:
+        waits["synchronize"] += 1
+
 
 _KINDS = {0: np.float32, 1: np.float64, 14: np.uint16}
 
@@ -295,7 +299,11 @@ vars(module).update(
     ascontiguousarray=ascontiguousarray,
     RawModule=RawModule,
     cuda=types.SimpleNamespace(
-        Stream=Stream, Device=lambda: Device, cublas=types.SimpleNamespace(gemmEx=gemm_ex), get_current_stream=Stream
+        Stream=Stream,
+        Device=lambda: Device,
+        cublas=types.SimpleNamespace(gemmEx=gemm_ex),
+        get_current_stream=Stream,
+        runtime=types.SimpleNamespace(memGetInfo=lambda: (1 << 33, 1 << 34)),
     ),
 )
 

@@ -107,8 +107,43 @@ def test_rows_are_gathered_and_shifted_as_on_the_host(n, height, width, channels
     images = rng.integers(0, 256, shape).astype(np.float32 if floats else np.uint8)
     which = rng.integers(0, 7, n)
     shifts = drawn(n, pixels, np.random.default_rng(seed + 1))
-    found = standin.OnTheHost().gather(images, which, shifts)
+    with standin.in_the_place_of_cupy(), standin.launches(3, 4):
+        found = named(DEVICE).gatherer(images)(which, shifts).get()
     np.testing.assert_array_equal(found, shifted(images[which], pixels, np.random.default_rng(seed + 1)))
+
+
+def test_vectors_are_gathered_too():
+    vectors, which = np.random.default_rng(0).random((6, 5), np.float32), np.array([5, 0, 0])
+    with standin.in_the_place_of_cupy():
+        found = named(DEVICE).gatherer(vectors)(which, drawn(3, 0, np.random.default_rng(0)))
+    np.testing.assert_array_equal(found.get(), vectors[which])
+
+
+def test_a_data_set_is_brought_to_the_device_once_and_only_if_there_is_room(monkeypatch):
+    sets = [np.full((9, 2, 2), number, np.uint8) for number in range(3)]
+    which, shifts = np.array([1, 2]), np.zeros((2, 2), np.int64)
+    with standin.in_the_place_of_cupy():
+        device, gather = importlib.import_module("ffdask.kernels.device"), named(DEVICE).gatherer
+        uploads = []
+        monkeypatch.setattr(device.cupy, "asarray", lambda a: uploads.append(a.shape) or standin.asarray(a))
+        for _ in range(3):
+            assert gather(sets[0])(which, shifts).get().tolist() == sets[0][:2].tolist()
+        assert uploads.count((9, 2, 2)) == 1
+        assert gather(sets[1])(which, shifts).get().tolist() == sets[1][:2].tolist()
+        assert gather(sets[2])(which, shifts).get().tolist() == sets[2][:2].tolist()
+        assert len(device._sets) == device.MOST_SETS
+        monkeypatch.setitem(vars(standin.module.cuda.runtime), "memGetInfo", lambda: (71, 1 << 34))
+        assert gather(sets[0]) is None
+        assert gather(sets[2]) is not None, "what is there needs no room"
+        assert gather(np.zeros((9, 2, 2), np.int16)) is None
+
+
+def test_without_room_rows_come_by_way_of_the_host(monkeypatch):
+    expected, found, _ = on_both("streaming", shift=1)
+    monkeypatch.setitem(vars(standin.module.cuda.runtime), "memGetInfo", lambda: (0, 1 << 34))
+    _, by_host, _ = on_both("streaming", shift=1)
+    assert by_host[0].sha256() == found[0].sha256()
+    assert_alike(expected, found)
 
 
 EXTREME = st.sampled_from([0.0, -0.0, 1.0, -2.5, 1e-30, -1e-30, 1e18, np.inf, -np.inf, np.nan])
@@ -238,13 +273,15 @@ def test_a_step_waits_for_the_device_at_its_end_only(rule):
         counts = {}
 
         def watch(step, record):
-            counts.setdefault(step.kind, set()).add((standin.waits["get"], standin.waits["synchronize"]))
+            counts.setdefault(step.kind, []).append((standin.waits["get"], standin.waits["synchronize"]))
             standin.waits.clear()
 
         trained(DEVICE, rule, watch=watch)
-    assert counts["train"] == {(1, 1)}
+    # The first step waits once more: it has brought the data set, which others read.
+    assert counts["train"].pop(0) == (1, 2)
+    assert set(counts["train"]) == {(1, 1)}
     if rule == "all-layers":
-        assert counts["push"] == counts["push_head"] == {(0, 1)}
+        assert set(counts["push"]) == set(counts["push_head"]) == {(0, 1)}
 
 
 def test_states_come_and_go_between_host_and_device():

@@ -21,6 +21,9 @@ Labels = NDArray[np.integer[Any]]
 Factor = NDArray[Any]
 """What a product takes: an `Array`, or bfloat16 numbers by their bits, uint16, since NumPy has no such dtype."""
 
+Gather = Callable[[NDArray[np.integer[Any]], NDArray[np.integer[Any]]], NDArray[Any]]
+"""Returns rows (n, ...) of images, by their numbers (n,) and shifts (2, n) as `ffdask.augment.drawn` has them."""
+
 ALL = slice(None)
 
 Backend = Literal["numba", "numpy"]
@@ -47,6 +50,9 @@ class Kernels(Protocol):
 
     def here(self, value: Any) -> Any:
         """Return a value, whatever its arrays are part of, with them where this backend computes."""
+
+    def gatherer(self, images: NDArray[Any]) -> Gather | None:
+        """Return what takes rows of all these images, a data set's, on a device; None if NumPy is to do it."""
 
     def empty(self, *wanted: tuple[Sequence[int], DTypeLike]) -> list[Array]:
         """Return new arrays, of shapes and dtypes, that a step hands on."""

@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from ffdask.kernels.cublas import Product
 from ffdask.resident import home, moved
 
 if TYPE_CHECKING:
-    from ffdask.kernels import Precision
+    from ffdask.kernels import Gather, Precision
 
 Array = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
@@ -41,6 +41,9 @@ LANES = 32
 
 REALS = {"float32": "float", "float64": "double"}
 """What the kernels are compiled for, in their own language."""
+
+MOST_SETS = 2
+"""Data sets that stay on the device."""
 
 MOST_BLOCKS = 4096
 """Of an elementwise kernel: each thread takes several elements of a larger array."""
@@ -192,21 +195,24 @@ class Device:
         """Write the nearest bfloat16 numbers into `out`, as their bits; see `reference.to_bfloat16`."""
         _by_elements("to_bfloat16", x.size, x.dtype, x, out, np.int64(x.size))
 
-    def gather(self, images: NDArray[Any], rows: NDArray[np.int64], shifts: NDArray[np.int64]) -> NDArray[Any]:
-        """Return rows (n, ...) of images that are on the device, shifted; see `ffdask.augment.drawn`.
+    def gatherer(self, images: NDArray[Any]) -> Gather | None:
+        """Return what takes rows of a data set's images; None if the data set is too large to stay on the device.
 
         Parameters
         ----------
-        images : (any, height, width) or (any, height, width, channels)
-            uint8 or float32.
-        rows : (n,) int64
-        shifts : (2, n) int64
+        images : (any, features), (any, height, width) or (any, height, width, channels)
+            All of them, uint8 or float32.
         """
-        out, (height, width, *channels) = cupy.empty((len(rows), *images.shape[1:]), images.dtype), images.shape[1:]
-        down, right = shifts.astype(np.int32)
-        given = images, rows, down, right, out, len(rows), height, width, *(channels or [1])
-        name = "gather_reals" if images.dtype.kind == "f" else "gather_bytes"
-        _by_rows(name, len(rows), np.dtype(np.float32), *given)
+        every = _resident(images)
+        return None if every is None else partial(self._gather, every)
+
+    def _gather(self, every: Any, rows: NDArray[np.integer[Any]], shifts: NDArray[np.integer[Any]]) -> NDArray[Any]:
+        n, shape = len(rows), every.shape[1:]
+        height, width, channels = {1: (1, *shape, 1), 2: (*shape, 1)}.get(len(shape), shape)
+        out, where = cupy.empty((n, *shape), every.dtype), cupy.asarray(rows.astype(np.int64))
+        down, right = cupy.asarray(shifts.astype(np.int32))
+        name = "gather_reals" if every.dtype.kind == "f" else "gather_bytes"
+        _by_rows(name, n, np.dtype(np.float32), every, where, down, right, out, n, height, width, channels)
         return out
 
     def scale(self, images: NDArray[Any], values: Array, cleared: int) -> Array:
@@ -314,6 +320,29 @@ class Device:
         now, size = _now(rate), np.int64(weights.size)
         given = weights, moment, gradient, now.now, size, now.times, float(momentum), float(decay)
         _by_elements("descend", weights.size, weights.dtype, *given)
+
+
+def _resident(images: NDArray[Any]) -> Any:
+    """Return a data set's images on the device, brought there once; None if they would fill half of it."""
+    with _one_upload:
+        key = id(images)
+        if key not in _sets:
+            free, _ = cupy.cuda.runtime.memGetInfo()
+            if images.dtype not in (np.uint8, np.float32) or 2 * images.nbytes > free:
+                return None
+            while len(_sets) >= MOST_SETS:
+                # Somebody's launches may still read the one that goes.
+                cupy.cuda.Device().synchronize()
+                del _sets[next(iter(_sets))]
+            _sets[key] = images, cupy.asarray(images)
+            # Other threads' streams read it.
+            cupy.cuda.get_current_stream().synchronize()
+        return _sets[key][1]
+
+
+_one_upload = threading.Lock()
+_sets: dict[int, tuple[NDArray[Any], Any]] = {}
+"""By id, each with the host's images themselves: nothing else has their id while they are here."""
 
 
 def _now(rate: Any, step: int = 1) -> Rate:
