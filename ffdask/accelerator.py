@@ -1,57 +1,21 @@
-"""Whether there is a GPU that training could use: asked of CUDA's driver itself, through its C interface."""
+"""Whether this process can train on a GPU, and what it is."""
 
 from __future__ import annotations
 
-import ctypes
 import importlib.metadata
-from ctypes import byref, c_int, create_string_buffer
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ffdask.driver import devices
 from ffdask.errors import told
 from ffdask.kernels import DEVICE, named
-
-DRIVERS = ("libcuda.so.1", "nvcuda.dll")
-
-NO_DRIVER = "no NVIDIA driver is installed"
 
 WHEELS = {12: "cupy-cuda12x", 13: "cupy-cuda13x"}
 """CuPy's wheel for a driver of this major version of CUDA."""
 
 EXTRAS = {12: "gpu", 13: "gpu13"}
 """Our extras that bring it, by the same."""
-
-_MAJOR, _MINOR = 75, 76
-"""Attributes of a device: its compute capability."""
-
-
-@dataclass(frozen=True)
-class Graphics:
-    """What CUDA's driver says of this machine.
-
-    Attributes
-    ----------
-    names : list of str
-        Of its GPUs.
-    capability : tuple of int
-        Of the first one, which a worker uses: 8, 0 of an A100.
-    cuda : int
-        The driver's version of CUDA: 12040 is 12.4.
-    problem : str
-        Why there is none, in words that end a sentence; empty if there is one.
-    """
-
-    names: list[str]
-    capability: tuple[int, int] = (0, 0)
-    cuda: int = 0
-    problem: str = ""
-
-    @property
-    def version(self) -> str:
-        """The driver's version of CUDA, as text."""
-        return f"{self.cuda // 1000}.{self.cuda % 1000 // 10}"
 
 
 def graphics() -> tuple[str, dict[str, Any]]:
@@ -98,36 +62,6 @@ def described() -> str:
     """Return what bits depend on beside a run's configuration on this process's GPU; empty if it cannot be used."""
     found = devices()
     return "" if unusable() else f"{found.names[0]}, CUDA {found.version}, {_described(_wheels())}"
-
-
-def devices() -> Graphics:
-    """Return what CUDA's driver says."""
-    for name in DRIVERS:
-        try:
-            driver = ctypes.CDLL(name)
-            break
-        except OSError:
-            continue
-    else:
-        return Graphics([], problem=NO_DRIVER)
-    version, count = c_int(), c_int()
-    status = driver.cuInit(0)
-    if status:
-        problem = f"the NVIDIA driver does not start (cuInit returns {status}); see nvidia-smi"
-        return Graphics([], problem=problem)
-    driver.cuDriverGetVersion(byref(version))
-    driver.cuDeviceGetCount(byref(count))
-    names, capability = [], [c_int(), c_int()]
-    for number in range(count.value):
-        device, text = c_int(), create_string_buffer(128)
-        driver.cuDeviceGet(byref(device), number)
-        driver.cuDeviceGetName(text, len(text), device)
-        names.append(text.value.decode(errors="replace"))
-        if not number:
-            for to, attribute in zip(capability, (_MAJOR, _MINOR), strict=True):
-                driver.cuDeviceGetAttribute(byref(to), attribute, device)
-    problem = "" if names else "the NVIDIA driver finds no device; see nvidia-smi"
-    return Graphics(names, (capability[0].value, capability[1].value), version.value, problem)
 
 
 def _wheels() -> list[str]:

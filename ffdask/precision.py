@@ -7,8 +7,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from ffdask.accelerator import NO_DRIVER, described, unusable, without_tensor_cores
+from ffdask.accelerator import described, unusable, without_tensor_cores
 from ffdask.config import Config
+from ffdask.driver import NO_DRIVER
 from ffdask.errors import BadInput
 from ffdask.kernels import without_bfloat16
 

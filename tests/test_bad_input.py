@@ -20,7 +20,7 @@ from distributed import LocalCluster
 from zarr import open_group
 
 from ffdask import datasets, embedded, machine, precision, scheduler
-from ffdask.accelerator import NO_DRIVER
+from ffdask.driver import NO_DRIVER
 from ffdask.kernels import onednn
 from ffdask.store import FORMAT
 

@@ -14,8 +14,10 @@ from device_host import COMPILER, LACKING
 from distributed import LocalCluster
 
 from ffdask import accelerator, cluster_health, datasets, health, machine
-from ffdask.accelerator import Graphics, described, graphics, unusable, without_tensor_cores
+from ffdask import driver as driver_room
+from ffdask.accelerator import described, graphics, unusable, without_tensor_cores
 from ffdask.cluster_health import compared, examine_cluster
+from ffdask.driver import Graphics
 from ffdask.kernels import without_bfloat16
 from ffdask.speed import FLOPS, measure
 from ffdask.tables import ClusterTable
@@ -208,7 +210,7 @@ def test_without_a_driver_there_is_no_gpu(monkeypatch):
     def none(name):
         raise OSError(name)
 
-    monkeypatch.setattr(accelerator.ctypes, "CDLL", none)
+    monkeypatch.setattr(driver_room.ctypes, "CDLL", none)
     monkeypatch.setattr(accelerator, "_installed", lambda package: False)
     assert graphics() == (
         "none: no NVIDIA driver is installed",
@@ -224,7 +226,7 @@ def test_without_a_driver_there_is_no_gpu(monkeypatch):
     ],
 )
 def test_why_there_is_no_gpu(monkeypatch, driver, says):
-    monkeypatch.setattr(accelerator.ctypes, "CDLL", lambda name: driver)
+    monkeypatch.setattr(driver_room.ctypes, "CDLL", lambda name: driver)
     assert graphics()[0].startswith(says)
 
 
@@ -233,7 +235,7 @@ def test_why_there_is_no_gpu(monkeypatch, driver, says):
     [(12040, "cupy-cuda12x"), (13000, "cupy-cuda13x"), (14010, "cupy-cuda13x"), (11080, "too old")],
 )
 def test_which_wheel_fits_the_driver(monkeypatch, version, wheel):
-    monkeypatch.setattr(accelerator.ctypes, "CDLL", lambda name: Driver(2, version))
+    monkeypatch.setattr(driver_room.ctypes, "CDLL", lambda name: Driver(2, version))
     monkeypatch.setattr(accelerator, "_installed", lambda package: False)
     said, values = graphics()
     assert said.startswith(f"Card 0, Card 1, CUDA {version // 1000}.{version % 1000 // 10} by its driver")
@@ -244,7 +246,7 @@ def test_which_wheel_fits_the_driver(monkeypatch, version, wheel):
 
 
 def test_a_gpu_that_cannot_be_used_is_said_to_be_unused(monkeypatch):
-    monkeypatch.setattr(accelerator.ctypes, "CDLL", lambda name: Driver())
+    monkeypatch.setattr(driver_room.ctypes, "CDLL", lambda name: Driver())
     monkeypatch.setattr(accelerator, "_installed", lambda package: True)
     monkeypatch.setattr(accelerator, "unusable", lambda: "something is missing")
     assert graphics()[0].endswith("by its driver; not used: something is missing")
@@ -272,7 +274,7 @@ def test_which_gpus_multiply_fewer_bits(monkeypatch, capability, why):
     monkeypatch.setattr(
         Driver, "cuDeviceGetAttribute", lambda self, to, attribute, device: _set(to, attribute, capability)
     )
-    monkeypatch.setattr(accelerator.ctypes, "CDLL", lambda name: Driver())
+    monkeypatch.setattr(driver_room.ctypes, "CDLL", lambda name: Driver())
     assert without_tensor_cores() == why
 
 

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from ffdask import precision as room
-from ffdask.accelerator import NO_DRIVER, unusable, without_tensor_cores
+from ffdask.accelerator import unusable, without_tensor_cores
 from ffdask.config import load
+from ffdask.driver import NO_DRIVER
 from ffdask.errors import BadInput
 from ffdask.kernels import without_bfloat16
 from ffdask.precision import lacking, note_gpus, settle
