@@ -121,7 +121,7 @@ class Network:
         product = pixels.product(weights, kernels)
         scores = np.empty_like(product, shape=(len(product), self.classes))
         for label in range(self.classes):
-            labels = np.full_like(product, label, np.uint8, shape=len(product))
+            labels = np.full_like(product, label, np.uint8, shape=(len(product),))
             passed = climb(self.states, pixels.labelled(product, weights, labels, kernels), kernels)
             goodness = [passed[layer - 1][1] / passed[layer - 1][0].shape[1] for layer in layers_read(len(passed))]
             scores[:, label] = sum(goodness)
