@@ -154,7 +154,8 @@ def conduct(
             cluster = stack.enter_context(open_cluster(config.cluster, here, say, client))
         interrupts.check()
         federation = federate(config, dataset, cluster, say)
-        config = settle(config, cluster.on_each_worker, say)
+        # Workers that are threads of this process have what it has.
+        config = settle(config, asked_here if cluster.threads else cluster.on_each_worker, say)
         cluster.lacks = lacking(config)
         note_gpus(config, cluster.on_each_worker, cluster.fingerprints, say)
         resolved = resolve(config, dataset, cluster.units, federation)
@@ -165,6 +166,7 @@ def conduct(
         folder, checkpoint = _begun(config, record, resume, say)
         # Whoever holds the run goes on meanwhile, perhaps to another folder.
         controls.path = folder.path = folder.path.absolute() if live else folder.path
+        controls.training = config.training
         # Worked out when nodes are placed again, and then once.
         costs = cache(partial(costs_of_nodes, resolved))
         if federation and checkpoint:
