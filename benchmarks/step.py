@@ -17,7 +17,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from itertools import product
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from floor import Place
@@ -139,7 +139,7 @@ def main() -> None:
     parser = arguments(__doc__.partition("\n")[0])
     parser.add_argument("--shapes", nargs="+", default=SHAPES, metavar="INPUTSxUNITSxROWS")
     parser.add_argument("--optimizers", nargs="+", default=["momentum"], choices=["momentum", "adam"])
-    parser.add_argument("--precisions", nargs="+", default=["float32"], choices=get_args(Precision))
+    parser.add_argument("--precisions", nargs="+", default=["float32"], choices=["float32", "bfloat16"])
     parser.add_argument("--rounds", type=int, default=9, help="turns; each is ten steps of every loop")
     parser.add_argument("--without-torch", action="store_true")
     given = parser.parse_args()

@@ -8,6 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def drawn(n: int, pixels: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Return by how many pixels each of n images is shifted (2, n): up and to the left, from -`pixels` to `pixels`."""
+    shifts: NDArray[np.int64] = generator.integers(0, 2 * pixels + 1, (2, n)) - pixels
+    return shifts
+
+
 def shifted(images: NDArray[Any], pixels: int, generator: np.random.Generator) -> NDArray[Any]:
     """Return images, each shifted by up to `pixels` in both directions, all shifts equally likely.
 
@@ -30,7 +36,7 @@ def shifted(images: NDArray[Any], pixels: int, generator: np.random.Generator) -
     if not pixels:
         return images
     n, height, width = images.shape[:3]
-    down, right = generator.integers(0, 2 * pixels + 1, (2, n))
+    down, right = drawn(n, pixels, generator) + pixels
     padded = np.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), *[(0, 0)] * (images.ndim - 3)))
     out = np.empty_like(images)
     for top in range(2 * pixels + 1):

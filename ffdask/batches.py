@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ffdask.augment import shifted
+from ffdask.augment import drawn, shifted
 from ffdask.calendar import Visit
 from ffdask.job import Data, Images, Job, Labels
 from ffdask.kernels import named
@@ -27,8 +27,20 @@ def spans(job: Job, step: Step, visit: Visit) -> list[tuple[int, int, float]]:
 
 def rows_of(job: Job, visit: Visit, data: Data) -> tuple[Images, Labels]:
     """Return a visit's images, shifted alike for all layers, all kinds of rows and the head, and their labels."""
+    kernels, draw = named(job.kernels), visit.draw(job.calendar.seed, "shift")
+    if data.origin:
+        every, labels, rows = data.origin(visit.chunk)
+        gather = kernels.gatherer(every)
+        if gather is not None:
+            return gather(rows, drawn(len(rows), job.shift, draw)), kernels.here(labels[rows])
     images, labels = data.chunk(visit.chunk)
-    return shifted(images, job.shift, visit.draw(job.calendar.seed, "shift")), labels
+    return kernels.here(shifted(images, job.shift, draw)), kernels.here(labels)
+
+
+def order_of(job: Job, visit: Visit) -> NDArray[np.intp]:
+    """Return the order of a visit's rows, where they are."""
+    order: NDArray[np.intp] = named(job.kernels).here(job.calendar.order(visit))
+    return order
 
 
 def pixels_of(job: Job, images: Images) -> Pixels:
@@ -38,25 +50,23 @@ def pixels_of(job: Job, images: Images) -> Pixels:
 
 def inputs_of(
     job: Job, layer: int, step: Step, visit: Visit, index: int, inputs: Mapping[str, Any], data: Data
-) -> Iterator[tuple[slice, float, Inputs, Labels | None]]:
+) -> Iterator[tuple[slice, Inputs, Labels | None]]:
     """Yield the minibatches of a visit that a step works through, for any layer.
 
     Yields
     ------
     where : slice
         Where its rows lie in arrays of this step's rows: `Job.copies` for each sample.
-    factor : float
-        Of the rate.
     input : Inputs
     labels : (n,) or None
         True labels, where the objective reads them.
     """
     within, copies = spans(job, step, visit), job.copies
-    first, order = within[0][0], job.calendar.order(visit)
+    first, order = within[0][0], order_of(job, visit)
     images, truth = rows_of(job, visit, data) if layer == 1 else (None, None)
     if truth is None and copies == 1:
-        truth = data.chunk(visit.chunk)[1]
-    for start, stop, factor in within:
+        truth = named(job.kernels).here(data.chunk(visit.chunk)[1])
+    for start, stop, _ in within:
         where, rows = slice(copies * (start - first), copies * (stop - first)), order[start:stop]
         if layer > 1:
             batch: Inputs = Activities(inputs["activities"][index][where])
@@ -68,7 +78,7 @@ def inputs_of(
                 batch = Bare(pixels)
             else:
                 batch = Overlaid(pixels, np.concatenate([truth[rows], inputs["labels"][index][rows]]))
-        yield where, factor, batch, truth[rows] if truth is not None and copies == 1 else None
+        yield where, batch, truth[rows] if truth is not None and copies == 1 else None
 
 
 def masks_of(job: Job, layer: int, step: Step, visit: Visit) -> Array | None:
@@ -84,4 +94,5 @@ def masks_of(job: Job, layer: int, step: Step, visit: Visit) -> Array | None:
     within = spans(job, step, visit)
     part = drawn[job.copies * within[0][0] : job.copies * within[-1][1]]
     # What is left weighs more, so that evaluation, which drops nothing, sees sums of the same size.
-    return (part >= share) * np.float32(1 / (1 - share))
+    mask: Array = named(job.kernels).here((part >= share) * np.float32(1 / (1 - share)))
+    return mask

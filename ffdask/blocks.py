@@ -156,6 +156,10 @@ class Published:
         _Pickler(written, pickle.HIGHEST_PROTOCOL).dump(self.value)
         return _read, (written.getvalue(),)
 
+    def plain(self) -> Any:
+        """Return the value itself."""
+        return self.value
+
 
 class _Unreadable(Published):
     """A published value that this process cannot map, and never will: asking again would be of no use."""
@@ -176,7 +180,7 @@ class _Unreadable(Published):
 
 def plain(value: Any) -> Any:
     """Return a value itself, whether it is published or not."""
-    return value.value if isinstance(value, Published) else value
+    return value.plain() if isinstance(value, Published) else value
 
 
 class _Pickler(pickle.Pickler):

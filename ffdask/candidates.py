@@ -58,14 +58,14 @@ def enter(state: LayerState, pixels: Pixels, truth: Labels, count: int, layers: 
     kernels : Kernels
     """
     product, n, weights = pixels.product(state.weights, kernels), len(truth), state.weights
-    goodness = np.empty((pixels.classes, n), product.dtype)
+    goodness = np.empty_like(product, shape=(pixels.classes, n))
     for label in range(pixels.classes):
-        z = pixels.labelled(product, weights, np.full(n, label), kernels)
+        z = pixels.labelled(product, weights, np.full_like(truth, label), kernels)
         goodness[label] = kernels.activate(z, state.bias)[1]
-    goodness[truth, np.arange(n)] = -np.inf
+        goodness[label][truth == label] = -np.inf
     chosen = np.argsort(-goodness, axis=0, kind="stable")[:count]
     width = weights.shape[1]
-    activities, scores = np.empty((len(chosen) * n, width), product.dtype), np.zeros(chosen.shape, product.dtype)
+    activities, scores = np.empty_like(product, shape=(len(chosen) * n, width)), np.zeros_like(goodness[: len(chosen)])
     for index, labels in enumerate(chosen):
         y, squares = kernels.activate(pixels.labelled(product, weights, labels, kernels), state.bias)
         activities[index * n : (index + 1) * n] = kernels.normalise(y, squares)

@@ -28,7 +28,6 @@ from ffdask.federation import expected, federate, roughly, shards_of
 from ffdask.graph import Graph
 from ffdask.interrupts import Interrupts, heeded
 from ffdask.job import Job
-from ffdask.kernels import without_bfloat16
 from ffdask.lost import telling_of_the_scheduler
 from ffdask.network import Network
 from ffdask.placement import misplaced, place, place_anew, place_where_kept, readers_among, settle_down
@@ -44,7 +43,8 @@ from ffdask.plan import (
     schedule_of,
     text,
 )
-from ffdask.precision import settle
+from ffdask.precision import here as asked_here
+from ffdask.precision import lacking, note_gpus, settle
 from ffdask.recovery import see_through
 from ffdask.resolved import check_change, resolve
 from ffdask.resume import go_on, how_to_go_on, run_of
@@ -135,9 +135,9 @@ def conduct(
     """
     begun = time.perf_counter()
     config = config or Config()
-    device = check_before_data(config, resume is not None)
+    check_before_data(config, resume is not None)
     if client is None and config.cluster.scheduler is None:
-        config = settle(config, _lacking_here, say)
+        config = settle(config, asked_here, say)
     known, _ = _described(config)
     # A schedule of one's own is looked at before anything is fetched or started.
     check_schedule(resolve(config, known, default_units(config.cluster), roughly(config, known)))
@@ -155,17 +155,19 @@ def conduct(
             cluster = stack.enter_context(open_cluster(config.cluster, here, say, client))
         interrupts.check()
         federation = federate(config, dataset, cluster, say)
-        config = settle(config, partial(cluster.on_each_worker, without_bfloat16), say)
-        if config.training.precision == "bfloat16":
-            cluster.lacks = without_bfloat16
+        # Workers that are threads of this process have what it has.
+        config = settle(config, asked_here if cluster.threads else cluster.on_each_worker, say)
+        cluster.lacks = lacking(config)
+        note_gpus(config, cluster.on_each_worker, cluster.fingerprints, say)
         resolved = resolve(config, dataset, cluster.units, federation)
         slots, ahead = place(resolved, cluster.slots)
         check_memory(ahead, *cluster.memory_limit())
         placement = settle_down(resolved, cluster, slots, _nobody if resolved.federation else say)
-        record = {"run": run, **record_of(resolved, cluster, device)}
+        record = {"run": run, **record_of(resolved, cluster)}
         folder, checkpoint = _begun(config, record, resume, say)
         # Whoever holds the run goes on meanwhile, perhaps to another folder.
         controls.path = folder.path = folder.path.absolute() if live else folder.path
+        controls.training = config.training
         # Worked out when nodes are placed again, and then once.
         costs = cache(partial(costs_of_nodes, resolved))
         if federation and checkpoint:
@@ -230,7 +232,7 @@ def conduct(
             writer.close()
             controls.close()
             told.end()
-        ended = Ended(network, training.records, resolved, cluster, device, begun)
+        ended = Ended(network, training.records, resolved, cluster, begun)
         with interrupts.gently():
             path, figures = leave(folder, ended, record, say)
         interrupts.ending()
@@ -276,7 +278,7 @@ def _ahead(config: Config, say: Say) -> tuple[Forecast, str, int, int]:
         count = config.cluster.workers or 1
         slots = [Slot("", f"worker{i}", units // count + (i < units % count)) for i in range(count)]
         together = count if not config.cluster.processes else 1
-        config = settle(config, _lacking_here, say)
+        config = settle(config, asked_here, say)
         limit = own_memory_limit(config.cluster)
     else:
         with open_cluster(config.cluster, "dryrun", say) as cluster:
@@ -284,7 +286,7 @@ def _ahead(config: Config, say: Say) -> tuple[Forecast, str, int, int]:
             if shards is not None and shards.held:
                 federation = federate(config, dataset, cluster, say, writes=False)
             slots, (limit, together) = cluster.slots, cluster.memory_limit()
-            config = settle(config, partial(cluster.on_each_worker, without_bfloat16), say)
+            config = settle(config, cluster.on_each_worker, say)
             if config.data.dataset not in datasets.KNOWN:
                 # A known name may be fetched by the workers themselves; a plan fetches nothing.
                 readers_among(cluster, dataset, say)
@@ -293,13 +295,13 @@ def _ahead(config: Config, say: Say) -> tuple[Forecast, str, int, int]:
     return place(resolved, slots)[1], where, limit, together
 
 
-def check_before_data(config: Config, resumes: bool = False) -> str:
-    """Check what needs neither data nor cluster; return the device that ``auto`` means here.
+def check_before_data(config: Config, resumes: bool = False) -> None:
+    """Check what needs neither data nor cluster.
 
     Raises
     ------
     BadInput
-        If the run's folder, its report or its checkpoints' place cannot be had, or its device is none that we have.
+        If the run's folder, its report or its checkpoints' place cannot be had.
     """
     if not resumes:
         check_out(config.run.out, config.run.overwrite)
@@ -314,12 +316,6 @@ def check_before_data(config: Config, resumes: bool = False) -> str:
             place_at(config.run.checkpoints)
         else:
             checkpoints.check_free(config.run.checkpoints)
-    if config.cluster.device == "gpu":
-        raise BadInput(
-            "cluster.device (--device): given 'gpu', but this version of ffdask has kernels for the CPU only; "
-            "give cpu or auto"
-        )
-    return "cpu"
 
 
 @contextlib.contextmanager
@@ -339,10 +335,6 @@ def _stopping(interrupts: Interrupts, say: Say, said: list[bool]) -> bool:
         said.append(True)
         say("stopping behind the steps in work, with a checkpoint; once more stops at once, at the checkpoint before")
     return interrupts.asked
-
-
-def _lacking_here() -> dict[str, str]:
-    return {"this machine": without_bfloat16()}
 
 
 def _described(config: Config) -> tuple[Dataset, str]:

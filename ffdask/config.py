@@ -101,6 +101,7 @@ def load(graph: str | Path | None = None, keys: Mapping[str, Any] | None = None)
         if not key or not isinstance(tables.setdefault(table, {}), dict):
             raise BadInput(f"given the key {dotted!r}; a key is table.key, one of: {', '.join(known_keys())}")
         tables[table][key] = value
+    _move(tables)
     own = take(tables, Path(graph).parent if graph is not None else None)
     _fill_in(tables, keys or {}, changed=_objective(tables) != before)
     try:
@@ -113,6 +114,13 @@ def load(graph: str | Path | None = None, keys: Mapping[str, Any] | None = None)
         raise BadInput(where + "; ".join(_explain(problem) for problem in reversed(problems.values()))) from None
     _check_alone(config)
     return config
+
+
+def _move(tables: dict[str, Any]) -> None:
+    """Have a key where it is now: graph files and runs of before have it elsewhere."""
+    before, now = tables.get("cluster"), tables.setdefault("training", {})
+    if isinstance(before, dict) and isinstance(now, dict) and "device" in before:
+        now.setdefault("device", before.pop("device"))
 
 
 def _objective(tables: Mapping[str, Any]) -> Any:

@@ -31,6 +31,8 @@ class Controls:
         Whether no further step is to be submitted.
     path : Path or None
         The run's folder, once it has one.
+    training : TrainingTable or None
+        Of the configuration, what ``auto`` means in it settled, once it is.
     changes : list of Change
         That were made to the configuration, or that it began with.
     """
@@ -39,6 +41,7 @@ class Controls:
         self.interrupts = Interrupts()
         self.paused = False
         self.path: Path | None = None
+        self.training: Any = None
         self.changes: list[Change] = []
         self._asked: queue.SimpleQueue[tuple[Question, Future[Any]]] = queue.SimpleQueue()
         self._training: Any = None

@@ -18,6 +18,7 @@ from distributed.system import MEMORY_LIMIT
 
 from ffdask.counted import Counted
 from ffdask.dashboard import Follower
+from ffdask.driver import shared_out
 from ffdask.tables import ClusterTable
 
 SETTINGS = {
@@ -74,7 +75,7 @@ def embedded_cluster(table: ClusterTable) -> Iterator[SpecCluster]:
     """Start a scheduler and workers on this machine, on loopback only; units are divided among the workers."""
     count, units = table.workers or 1, default_units(table)
     limit = parse_bytes(table.memory_limit) if table.memory_limit else 0
-    workers = {}
+    workers, environments = {}, shared_out(count) if table.processes else []
     for index in range(count):
         share = units // count + (index < units % count)
         name = f"worker{index}"
@@ -89,7 +90,11 @@ def embedded_cluster(table: ClusterTable) -> Iterator[SpecCluster]:
                 # Without pages of its own a worker still has a small web server, which listens everywhere if not told.
                 "dashboard_address": "127.0.0.1:0",
                 "silence_logs": SILENT,
-                **({"host": "127.0.0.1", "preload": ["ffdask.preloaded"]} if table.processes else {}),
+                **(
+                    {"host": "127.0.0.1", "preload": ["ffdask.preloaded"], "env": environments[index]}
+                    if table.processes
+                    else {}
+                ),
             },
         }
     scheduler = {

@@ -36,7 +36,6 @@ class Ended:
         Of every step.
     resolved : Resolved
     cluster : Cluster
-    device : str
     begun : float
         By `time.perf_counter`.
     """
@@ -45,7 +44,6 @@ class Ended:
     records: Records
     resolved: Resolved
     cluster: Cluster
-    device: str
     begun: float
 
     @cached_property
@@ -100,7 +98,7 @@ def _write(folder: RunFolder, ended: Ended) -> dict[str, Any]:
     folder.write_network(network)
     folder.write_records(ended.records.lines())
     folder.write_history(ended.history)
-    figures = figures_of(resolved, cluster, ended.steps, ended.device)
+    figures = figures_of(resolved, cluster, ended.steps)
     title = (
         f"{figures['schedule']}: {figures['train_seconds']:.1f} s on {cluster.units} units, "
         f"{100 * figures['utilization']:.0f} % busy"

@@ -20,12 +20,11 @@ from ffdask.head import HeadState
 from ffdask.inline import train_inline
 from ffdask.job import Data, Job
 from ffdask.kept import kept_client
-from ffdask.kernels import without_bfloat16
 from ffdask.layer import LayerState
 from ffdask.network import Network
 from ffdask.plan import schedule_of
 from ffdask.plugins import entry_of
-from ffdask.precision import settle
+from ffdask.precision import here, settle
 from ffdask.resolved import resolve
 from ffdask.schedules.steps import Step
 from ffdask.surroundings import current_client
@@ -79,7 +78,7 @@ def in_place(
             f"schedule.name (--schedule): given {config.schedule.name!r}, whose nodes have rows of their own, for "
             "training in one thread; take another schedule, or outside tasks give `out`, which asks for a run"
         )
-    config = settle(config, lambda: {"this machine": without_bfloat16()}, lambda line: None)
+    config = settle(config, here, lambda line: None)
     shape, name = images.shape[1:], "the rows given"
     resolved = resolve(config, Dataset(name, "", "", len(images), 0, shape, classes, name, str(images.dtype)), 1)
     job = GoingOn(**vars(resolved.job), before=before)

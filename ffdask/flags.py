@@ -26,6 +26,7 @@ FLAGS: dict[str, dict[str, str]] = {
         "--optimizer": "optimizer.name",
         "--learning-rate": "optimizer.learning_rate",
         "--seed": "training.seed",
+        "--device": "training.device",
         "--kernels": "training.kernels",
         "--precision": "training.precision",
         "--scale": "training.scale",
@@ -47,7 +48,6 @@ FLAGS: dict[str, dict[str, str]] = {
         "--threads": "cluster.processes",
         "--processes": "cluster.processes",
         "--memory-limit": "cluster.memory_limit",
-        "--device": "cluster.device",
         "--strict-bits": "cluster.strict_bits",
     },
     "run": {

@@ -15,6 +15,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as checked
 
 from ffdask.kernels import Kernels
+from ffdask.resident import read_only
 
 Array = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
@@ -60,7 +61,7 @@ def empty_head(rows: int, classes: int, dtype: type = np.float32) -> HeadState:
 
 def _frozen(head: HeadState) -> HeadState:
     for array in head.arrays().values():
-        array.setflags(write=False)
+        read_only(array)
     return head
 
 
@@ -81,7 +82,7 @@ class HeadTrainee:
 
     def __init__(self, state: HeadState, recipe: HeadRecipe, kernels: Kernels) -> None:
         self.recipe, self.kernels = recipe, kernels
-        self.weights, self.moment = state.weights.copy(), state.moment.copy()
+        self.weights, self.moment = kernels.here(state.weights).copy(), kernels.here(state.moment).copy()
 
     def logits(self, activities: Sequence[Array]) -> Array:
         """Return the logits (n, classes) of a minibatch's activities, as the head is now."""
@@ -102,11 +103,9 @@ class HeadTrainee:
         start = 0
         for x in activities:
             part = slice(start, start + x.shape[1])
-            gradient = self.kernels.matmul(x.T, derivative)
-            gradient += self.recipe.decay * self.weights[part]
-            self.moment[part] *= self.recipe.momentum
-            self.moment[part] += (1 - self.recipe.momentum) * gradient
-            self.weights[part] -= factor * self.recipe.rate * x.shape[1] / 1000 * self.moment[part]
+            gradient, rate = self.kernels.matmul(x.T, derivative), factor * self.recipe.rate * x.shape[1] / 1000
+            weights, moment = self.weights[part], self.moment[part]
+            self.kernels.descend(weights, moment, gradient, rate, self.recipe.momentum, self.recipe.decay)
             start = part.stop
 
     def state(self) -> HeadState:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ffdask.job import Data, Job
 from ffdask.network import Network
+from ffdask.resident import home
 from ffdask.schedules.ledger import Ledger
 from ffdask.schedules.steps import Await, Checker, Need, Plan, Schedule, Step
 from ffdask.work import Outcome, perform
@@ -70,4 +71,4 @@ def train_inline(
         step = next(steps, None)
     states = tuple(ledger.newest[layer]["state"] for layer in range(1, plan.layers + 1))
     head = ledger.newest[0]["state"] if plan.trains_head else None
-    return Network(states, head, job.classes, job.overlay), records
+    return home(Network(states, head, job.classes, job.overlay)), records

@@ -14,7 +14,7 @@ from ffdask.calendar import Calendar, Rows, kept_rows
 from ffdask.changes import Change, changed
 from ffdask.errors import RunFailed
 from ffdask.head import HeadRecipe, HeadState, initial_head
-from ffdask.kernels import BACKENDS, Backend, Precision
+from ffdask.kernels import BACKENDS, Precision
 from ffdask.labels import Overlay
 from ffdask.layer import LayerRecipe, LayerState, Optimizer, initial_state
 from ffdask.negatives import NEGATIVES, Kind
@@ -66,7 +66,7 @@ class Job:
     overlay: Overlay = "replace"
     candidates: int = 0
     shift: int = 0
-    kernels: Backend = BACKENDS[0]
+    kernels: str = BACKENDS[0]
     precision: Precision = "float32"
     changes: tuple[Change, ...] = ()
 
@@ -125,12 +125,17 @@ class Data:
         ``chunk(number) -> (images (n, ...), labels (n,) uint8)``.
     held_out : callable
         ``held_out() -> (images, labels)``: the validation rows, or the test set where there are none.
+    origin : callable, optional
+        ``origin(number) -> (all images, all labels, the chunk's rows among them)``, where all are at hand.
     """
 
     def __init__(
-        self, chunk: Callable[[int], tuple[Images, Labels]], held_out: Callable[[], tuple[Images, Labels]]
+        self,
+        chunk: Callable[[int], tuple[Images, Labels]],
+        held_out: Callable[[], tuple[Images, Labels]],
+        origin: Callable[[int], tuple[Images, Labels, Rows]] | None = None,
     ) -> None:
-        self.chunk, self.held_out = chunk, held_out
+        self.chunk, self.held_out, self.origin = chunk, held_out, origin
 
     @classmethod
     def of(cls, calendar: Calendar, train: tuple[Images, Labels], test: Callable[[], tuple[Images, Labels]]) -> Data:
@@ -147,7 +152,7 @@ class Data:
             rows = calendar.held_out()
             return (images[rows], labels[rows]) if len(rows) else test()
 
-        return cls(_chunks(train, rows_of), held_out)
+        return cls(_chunks(train, rows_of), held_out, lambda number: (images, labels, rows_of(number)))
 
     @classmethod
     def of_node(cls, calendar: ShardedCalendar, node: int, data: Data) -> Data:

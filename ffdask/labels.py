@@ -60,7 +60,9 @@ class Pixels:
     ) -> Pixels:
         """Scale uint8 images (n, ...) to [0, 1], take floats as they are; make the label's place, as `overlay` says."""
         flat = images.reshape(len(images), -1)
-        values = np.empty((len(flat), flat.shape[1] + classes * (overlay == "append")), dtype)
+        shape = (len(flat), flat.shape[1] + classes * (overlay == "append"))
+        # Where the images are: NumPy's functions reach a device's arrays too.
+        values = np.empty_like(flat, dtype, "C", shape=shape)
         squares = kernels.scale(flat, values, classes if overlay != "none" else 0)
         return cls(values, squares, classes, squares * dtype.type(LABEL_SHARE) if overlay == "append" else None)
 
@@ -90,12 +92,12 @@ class Pixels:
 
     def plain(self, product: Array, kernels: Kernels) -> Array:
         """Return pre-activations (n, width), without bias, of the rows as they are, with no label."""
-        table = np.zeros((1, product.shape[1]), product.dtype)
+        table = np.zeros_like(product, shape=(1, product.shape[1]))
         return kernels.overlay(product, table, self._one_label(), self.length(0.0))
 
     def _one_label(self) -> Labels:
         """Return the number (n,) of the only row of a table, for every row."""
-        return np.zeros(len(self.values), np.uint8)
+        return np.zeros_like(self.squares, np.uint8)
 
 
 @dataclass(frozen=True, slots=True)

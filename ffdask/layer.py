@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked
 
-from ffdask import blocks, draws
+from ffdask import draws
 from ffdask.head import HeadRecipe, HeadState, HeadTrainee, empty_head
 from ffdask.kernels import Kernels
 from ffdask.objectives import Objective, Scored
+from ffdask.resident import home, read_only
 
 Array = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
@@ -112,7 +113,7 @@ def initial_state(
 def frozen(state: LayerState) -> LayerState:
     """Mark a state's arrays read-only: Dask may hand the same array to two tasks."""
     for array in state.arrays().values():
-        array.setflags(write=False)
+        read_only(array)
     return state
 
 
@@ -149,19 +150,30 @@ class Activities:
 class Measured:
     """What a layer saw on a minibatch, before its update: sums over rows, so that minibatches add up.
 
-    `goodness_positive` and `goodness_negative` are in units of the layer's width; `wrong` counts the rows, of `judged`,
-    on the wrong side: of the threshold, of their partner, or of the layer's own head.
+    Attributes
+    ----------
+    rows : int
+    judged : int
+        Rows of which it was asked whether they are on the wrong side: of the threshold, of their partner, or of the
+        layer's own head.
+    seen : (4,) float64
+        Loss; goodness of the positive and of the negative rows, in units of the layer's width; rows that are wrong.
+        Where the kernels compute: reading a figure waits for a device.
     """
 
-    rows: int = 0
-    loss: float = 0.0
-    goodness_positive: float = 0.0
-    goodness_negative: float = 0.0
-    wrong: int = 0
-    judged: int = 0
+    rows: int
+    judged: int
+    seen: Array
 
     def __add__(self, other: Measured) -> Measured:
-        return Measured(*(getattr(self, f) + getattr(other, f) for f in self.__slots__))
+        return Measured(self.rows + other.rows, self.judged + other.judged, self.seen + other.seen)
+
+    def record(self) -> dict[str, Any]:
+        """Return the figures of a step's record: means over the rows."""
+        loss, positive, negative, wrong = home(self.seen).tolist()
+        means = {"loss": loss, "goodness_positive": positive, "goodness_negative": negative}
+        means = {name: total / self.rows for name, total in means.items()}
+        return {"rows": self.rows, **means, "error": wrong / self.judged}
 
 
 class Trainee:
@@ -189,12 +201,13 @@ class Trainee:
         head: HeadRecipe | None = None,
     ) -> None:
         self.recipe, self.optimizer, self.objective, self.kernels = recipe, optimizer, objective, kernels
-        weights, bias, *moments = blocks.copied(state.weights, state.bias, *state.moments)
+        state = kernels.here(state)
+        weights, bias, *moments = kernels.copied(state.weights, state.bias, *state.moments)
         self.now = replace(state, weights=weights, bias=bias, moments=tuple(moments))
         self.head = HeadTrainee(state.head, head or HeadRecipe(), kernels) if state.head else None
         kernels.follow(self.now.weights)
         fan_in, width = self.now.weights.shape
-        self._gradient = np.empty((min(fan_in, max(1, kernels.TILE // width)), width), self.now.weights.dtype)
+        self._gradient = np.empty_like(self.now.weights, shape=(min(fan_in, max(1, kernels.TILE // width)), width))
 
     def forward(self, inputs: Inputs) -> tuple[Array, Array, Array | None]:
         """Return (y (rows, width), goodness (rows,), layer one's shared product or None) of a minibatch."""
@@ -242,20 +255,12 @@ class Trainee:
     def _by_pair(self, y: Array, goodness: Array) -> tuple[Array, Array, Array, Measured]:
         """Return (new running mean, derivative by pre-activations and by bias, what was seen) of n pairs of rows."""
         assert not isinstance(self.objective, Scored)
-        n, width = len(y) // 2, y.shape[1]
-        positive, negative, threshold, scale = goodness[:n], goodness[n:], self.recipe.threshold * width, 1.0
-        if self.recipe.goodness == "mean":
-            positive, negative = positive / width, negative / width
-            threshold, scale = self.recipe.threshold, 1 / width
-        loss, derivative = self.objective.loss(positive, negative, threshold)
+        n, recipe = len(y) // 2, self.recipe
+        scale, seen = self.kernels.pairs(
+            self.objective, goodness, y.shape[1], recipe.threshold, recipe.goodness == "mean"
+        )
         running, peer = self._peer(y[:n])
-        dz, by_bias = self.kernels.derivative(y, 2 * derivative if scale == 1.0 else (2 * scale) * derivative, peer)
-        if self.objective.by_threshold:
-            wrong = int((positive <= threshold).sum() + (negative > threshold).sum())
-        else:
-            wrong = 2 * int((positive <= negative).sum())
-        means = [float(part.sum()) / width for part in (goodness[:n], goodness[n:])]
-        return running, dz, by_bias, Measured(n, loss * n, means[0], means[1], wrong, 2 * n)
+        return running, *self.kernels.derivative(y, scale, peer), Measured(n, 2 * n, seen)
 
     def _by_class(
         self, y: Array, goodness: Array, factor: float, labels: Labels, mask: Array | None
@@ -269,21 +274,18 @@ class Trainee:
         n, h = len(y), self.kernels.normalise(y, goodness)
         read = h if mask is None else h * mask
         logits = self.head.logits([read])
-        loss, derivative = self.objective.loss(logits, labels)
+        derivative, seen = self.kernels.classes(self.objective.loss, logits, labels, goodness, y.shape[1])
         dh = self.kernels.matmul(derivative, self.head.weights.T)
         if mask is not None:
             dh *= mask
         self.head.learn([read], derivative, factor)
         running, peer = self._peer(y)
-        dz, by_bias = self.kernels.derivative_below(dh, h, goodness, peer)
-        wrong = int((logits.argmax(axis=1) != labels).sum())
-        return running, dz, by_bias, Measured(n, loss * n, float(goodness.sum()) / y.shape[1], 0.0, wrong, n)
+        return running, *self.kernels.derivative_below(dh, h, goodness, peer), Measured(n, n, seen)
 
     def _peer(self, positive: Array) -> tuple[Array, Array]:
         """Return the new running mean (width,) and the pull on every row's derivative [FF, footnote]."""
         running = self.kernels.running(self.now.running_mean, positive, self.recipe.peer_momentum)
-        pull = running - running.mean()
-        return running, pull * running.dtype.type(self.recipe.peer / len(positive))
+        return running, self.kernels.pull(running, self.recipe.peer / len(positive))
 
     def _descend(self, left: Array, right: Array, top: Array | None, rate: float, steps: int) -> None:
         """Move the weights by their gradient, some rows of it at a time: it is used while it is in the cache."""

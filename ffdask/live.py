@@ -73,8 +73,8 @@ class Live:
 
     @property
     def configuration(self) -> Config:
-        """The configuration, with what was changed."""
-        training = replace(self.config.training, changes=tuple(self.controls.changes))
+        """The configuration, with what was settled and what was changed."""
+        training = replace(self.controls.training or self.config.training, changes=tuple(self.controls.changes))
         return replace(self.config, training=training)
 
     def start(self, run: object, callbacks: Sequence[Callback | Watcher]) -> None:

@@ -21,6 +21,7 @@ from ffdask.kernels import Kernels
 from ffdask.labels import Overlay, Pixels
 from ffdask.layer import LayerState
 from ffdask.objectives.classifier import softmax
+from ffdask.resident import home
 
 Array = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
@@ -97,7 +98,7 @@ class Network:
     def all_heads_scores(self, pixels: Pixels, kernels: Kernels) -> Array:
         """Return the mean of the probabilities (n, classes) by every layer's own head [PFF]."""
         each = self._head_scores(pixels, kernels)
-        mean: Array = np.mean(each, axis=0)
+        mean: Array = np.mean(np.stack(each), axis=0)
         return mean
 
     def _head_scores(self, pixels: Pixels, kernels: Kernels) -> list[Array]:
@@ -118,9 +119,9 @@ class Network:
         """Return each label's goodness over the width, summed over the layers read (n, classes)."""
         weights = self.states[0].weights
         product = pixels.product(weights, kernels)
-        scores = np.empty((len(product), self.classes), product.dtype)
+        scores = np.empty_like(product, shape=(len(product), self.classes))
         for label in range(self.classes):
-            labels = np.full(len(product), label)
+            labels = np.full_like(product, label, np.uint8, shape=(len(product),))
             passed = climb(self.states, pixels.labelled(product, weights, labels, kernels), kernels)
             goodness = [passed[layer - 1][1] / passed[layer - 1][0].shape[1] for layer in layers_read(len(passed))]
             scores[:, label] = sum(goodness)
@@ -141,9 +142,9 @@ class Network:
             return np.concatenate(list(pool.map(score, blocks)))
 
     def _block_scores(self, score: Callable[[Pixels, Kernels], Array], kernels: Kernels, images: NDArray[Any]) -> Array:
-        return score(
-            Pixels.of(images, self.classes, self.states[0].weights.dtype, self.overlay, kernels=kernels), kernels
-        )
+        images, dtype = kernels.here(images), self.states[0].weights.dtype
+        scores: Array = home(score(Pixels.of(images, self.classes, dtype, self.overlay, kernels=kernels), kernels))
+        return scores
 
     def errors(
         self,

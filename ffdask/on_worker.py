@@ -15,6 +15,8 @@ from ffdask.blocks import Published
 from ffdask.datasets import Dataset
 from ffdask.errors import BadInput, StepFailed, told
 from ffdask.job import Data, Images, Job, Labels
+from ffdask.kernels import DEVICE
+from ffdask.resident import Resident
 from ffdask.schedules.steps import Step
 from ffdask.shards import ShardedCalendar
 from ffdask.stay import Away, Kept
@@ -89,6 +91,8 @@ def run_step(
         raise _failed(step, failure)
     if sharded:
         outcome = {piece: _stays(step, piece, value) for piece, value in outcome.items()}
+    if job.kernels == DEVICE:
+        outcome = {piece: _resident(piece, value) for piece, value in outcome.items()}
     if blocks.shared():
         outcome = {piece: _published(piece, value) for piece, value in outcome.items()}
     outcome["record"] = {
@@ -121,7 +125,12 @@ def _stays(step: Step, piece: str, value: Any) -> Any:
 
 def _published(piece: str, value: Any) -> Any:
     """Return a piece as it may be mapped by other processes, if it is large and may leave its node."""
-    return Published(value) if piece.startswith(LARGE) and not isinstance(value, Kept) else value
+    return Published(value) if piece.startswith(LARGE) and not isinstance(value, Kept | Published) else value
+
+
+def _resident(piece: str, value: Any) -> Any:
+    """Return a piece whose arrays are on this process's device as it may be handed on: to others, the host's."""
+    return value if piece == "record" or isinstance(value, Kept) else Resident(value)
 
 
 def _read(job: Job, dataset: Dataset, node: int) -> Data:

@@ -93,7 +93,10 @@ def configuration(folder: Folder) -> dict[str, list[tuple[str, str, bool]]]:
     """Return the configuration by table: key, value, and whether it is another than the default."""
     defaults = folder.defaults
     return {
-        table: [(key, shown(value), value != defaults.get(table, {}).get(key)) for key, value in keys.items()]
+        # What auto stood for was nobody's choice.
+        table: [
+            (key, shown(value), defaults.get(table, {}).get(key) not in (value, "auto")) for key, value in keys.items()
+        ]
         for table, keys in folder.tables.items()
     }
 

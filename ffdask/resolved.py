@@ -10,6 +10,7 @@ from ffdask.config import Config
 from ffdask.datasets import Dataset
 from ffdask.errors import BadInput
 from ffdask.job import Job
+from ffdask.kernels import DEVICE
 from ffdask.labels import Overlay
 from ffdask.negatives import Kind
 from ffdask.objectives import Scored
@@ -93,9 +94,9 @@ def resolve(config: Config, dataset: Dataset, units: int, federation: Federation
         overlay=overlay,
         candidates=config.network.candidates or 0,
         shift=config.training.shift,
-        kernels=config.training.kernels,
-        # Before it is settled, auto counts as what every machine has.
-        precision="bfloat16" if config.training.precision == "bfloat16" else "float32",
+        # Before they are settled, auto counts as what every machine has.
+        kernels=DEVICE if config.training.device == "gpu" else config.training.kernels,
+        precision="float32" if config.training.precision == "auto" else config.training.precision,
         changes=config.training.changes,
     )
     return Resolved(config, dataset, job, plan, entry, federation)

@@ -51,7 +51,7 @@ def stopped_run(path: str | Path, keys: Mapping[str, Any]) -> Config:
     BadInput
         If there is no such run, it has ended, or another key is given.
     """
-    tables, _ = open_unfinished(path)
+    tables, resolved = open_unfinished(path)
     own = [
         key
         for key in keys
@@ -63,7 +63,8 @@ def stopped_run(path: str | Path, keys: Mapping[str, Any]) -> Config:
             f"--resume: given {', '.join(own)} too; a run goes on as it was configured{looks}: give flags of the "
             "cluster, of checkpoints and of what is said only, or start another run"
         )
-    recorded = dotted(tables)
+    # What `auto` meant when the run began, which runs of before did not write into their configuration.
+    recorded = dotted(tables) | {"training.device": resolved["device"]}
     if "cluster.scheduler" in keys:
         # Of another scheduler.
         recorded = {key: value for key, value in recorded.items() if not key.startswith("cluster.tls")}
@@ -111,7 +112,7 @@ def go_on(path: Path, record: Mapping[str, Any], where: str | None, say: Say) ->
             f"--resume: {', '.join(f'{key} was {before.get(key)!r} and is {now.get(key)!r}' for key in different)}; "
             "start another run"
         )
-    if before["fingerprint"] != now["fingerprint"]:
+    if before["fingerprint"] != now["fingerprint"] or _gpus(before) != _gpus(now):
         say("the same bits are not promised: this machine, or what is installed on it, is not what the run began with")
     folder, run, were = RunFolder(path), before.get("run", ""), tables["run"].get("checkpoints")
     checkpoint = checkpoints.read(were or folder.checkpoints, say, run)
@@ -121,6 +122,10 @@ def go_on(path: Path, record: Mapping[str, Any], where: str | None, say: Say) ->
         folder.move_checkpoints(where)
         say(f"checkpoints go to {where or folder.checkpoints} from now on; {were or folder.checkpoints} stays as it is")
     return folder, checkpoint
+
+
+def _gpus(record: Mapping[str, Any]) -> set[str]:
+    return {worker.get("gpu", "") for worker in record["workers"].values()}
 
 
 def _move(checkpoint: Checkpoint | None, to: str | Path, run: str) -> None:

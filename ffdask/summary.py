@@ -19,7 +19,7 @@ from ffdask.shards import Federation
 Record = dict[str, Any]
 
 
-def record_of(resolved: Resolved, cluster: Cluster, device: str) -> dict[str, Any]:
+def record_of(resolved: Resolved, cluster: Cluster) -> dict[str, Any]:
     """Return the configuration with nothing left open, for the run's store."""
     plan, config = resolved.plan, resolved.config
     own = {
@@ -41,7 +41,7 @@ def record_of(resolved: Resolved, cluster: Cluster, device: str) -> dict[str, An
         "chunk": plan.calendar.chunk,
         "staleness": plan.staleness,
         "seed": plan.calendar.seed,
-        "device": device,
+        "device": resolved.config.training.device,
         "precision": resolved.job.precision,
         "kernels": resolved.job.kernels,
         "fingerprint": machine.fingerprint(),
@@ -98,7 +98,7 @@ def _figures(
     return chosen | accuracy
 
 
-def figures_of(resolved: Resolved, cluster: Cluster, records: Sequence[Record], device: str) -> dict[str, Any]:
+def figures_of(resolved: Resolved, cluster: Cluster, records: Sequence[Record]) -> dict[str, Any]:
     """Return the figures of a run that its records, its configuration and its cluster tell."""
     plan, config = resolved.plan, resolved.config
     rounds = {record["round"] for record in records if record["kind"] == "train"}
@@ -125,7 +125,7 @@ def figures_of(resolved: Resolved, cluster: Cluster, records: Sequence[Record], 
         "seed": plan.calendar.seed,
         "dataset": resolved.dataset.name,
         "dataset_sha256": resolved.dataset.sha256,
-        "device": device,
+        "device": resolved.config.training.device,
         "precision": resolved.job.precision,
         "versions": machine.versions(),
         "fingerprint": machine.fingerprint(),

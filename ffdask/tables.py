@@ -147,12 +147,19 @@ class TrainingTable:
     batch_size: Annotated[Count, Field(description="rows in a minibatch")] = 100
     shift: Annotated[int, Field(ge=0, le=16, description="pixels by which images are shifted at random")] = 1
     seed: Annotated[int, Field(ge=0, lt=2**63, description="of every draw")] = 0
-    kernels: Annotated[Backend, Field(description="the hot loops: compiled, or NumPy's; alike but for rounding")] = (
-        BACKENDS[0]
-    )
+    device: Annotated[
+        Literal["auto", "cpu", "gpu"],
+        Field(description="what computes; gpu needs an NVIDIA one, and ffdask[gpu]; auto: gpu if all workers have one"),
+    ] = "cpu"
+    kernels: Annotated[
+        Backend, Field(description="a CPU's hot loops: compiled, or NumPy's; alike but for rounding")
+    ] = BACKENDS[0]
     precision: Annotated[
-        Literal["float32", "bfloat16", "auto"],
-        Field(description="of products; bfloat16 needs AVX512-BF16 or AMX, and ffdask[bfloat16]; auto: if all have it"),
+        Literal["float32", "tf32", "bfloat16", "auto"],
+        Field(
+            description="of products; tf32 on GPUs only; bfloat16 on GPUs, or with AVX512-BF16 or AMX and "
+            "ffdask[bfloat16]; auto: bfloat16 if all have it"
+        ),
     ] = "float32"
     scale: Annotated[
         float,
@@ -211,7 +218,6 @@ class ClusterTable:
     processes: Annotated[bool, Field(description="whether workers are processes of their own")] = False
     share: Annotated[bool, Field(description="whether worker processes of one's own map each other's states")] = True
     memory_limit: Annotated[str | None, AfterValidator(_memory), Field(description="of each worker process")] = None
-    device: Annotated[Literal["auto", "cpu", "gpu"], Field(description="what computes")] = "auto"
     wait: Annotated[
         float, Field(gt=0, le=86400, allow_inf_nan=False, description="seconds to wait for given workers")
     ] = 60.0

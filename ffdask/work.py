@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ffdask import blocks
-from ffdask.batches import inputs_of, masks_of, pixels_of, rows_of, spans
+from ffdask.batches import inputs_of, masks_of, order_of, pixels_of, rows_of, spans
 from ffdask.calendar import Visit
 from ffdask.candidates import Candidates, enter, rise, score_table
 from ffdask.head import HeadTrainee, layers_read
@@ -23,6 +22,7 @@ from ffdask.labels import Overlaid
 from ffdask.layer import Inputs, LayerState, Measured, Trainee
 from ffdask.network import Network, climb, climb_neutral
 from ffdask.objectives.classifier import classifier, softmax
+from ffdask.resident import home, read_only
 from ffdask.schedules.steps import Step
 
 Array = NDArray[np.floating[Any]]
@@ -44,11 +44,15 @@ def perform(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outc
     Returns
     -------
     dict
-        The pieces that the step gives, read-only, and ``record``: plain figures, with ``rows`` and, where rows were
-        learned from, ``loss``, ``error`` and, for a layer, ``goodness_positive`` and ``goodness_negative`` (in
-        units of the width).
+        The pieces that the step gives, read-only (large ones on the device, if the kernels are), and ``record``: plain
+        figures, with ``rows`` and, where rows were learned from, ``loss``, ``error`` and, for a layer,
+        ``goodness_positive`` and ``goodness_negative`` (in units of the width).
     """
-    return _KINDS[step.kind](job.at(step.round), step, inputs, data)
+    kernels = named(job.kernels)
+    with kernels.working():
+        # What is drawn from is read on the host.
+        taken = {role: given if role.startswith("prob") else kernels.here(given) for role, given in inputs.items()}
+        return _KINDS[step.kind](job.at(step.round), step, taken, data)
 
 
 def _negatives(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outcome:
@@ -59,7 +63,7 @@ def _negatives(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> O
         # A label that is drawn once is drawn as on the chunk's first visit.
         named = Visit(0, visit.chunk) if kind.once else visit
         wrong = kind.draw(named.draw(job.calendar.seed, "negatives"), labels, job.classes, scores)
-        drawn.append(_read_only(wrong))
+        drawn.append(read_only(wrong))
     return {"labels": drawn, "record": {"rows": sum(map(len, drawn))}}
 
 
@@ -92,7 +96,7 @@ def _goodness_of(job: Job, visit: Visit, index: int, tried: Sequence[Candidates]
     """Return each label's goodness (n, classes), in the chunk's own row order, of a visit's minibatches."""
     order, table = job.calendar.order(visit), np.empty((job.calendar.chunk_rows(visit.chunk), job.classes), np.float32)
     for (start, stop, _), candidates in zip(job.calendar.minibatches(visit), tried, strict=True):
-        table[order[start:stop]] = score_table(candidates, job.classes)
+        table[order[start:stop]] = score_table(home(candidates), job.classes)
     return table
 
 
@@ -104,7 +108,7 @@ def _tried(job: Job, step: Step, inputs: Mapping[str, Any], data: Data, index: i
     if "candidates" in inputs:
         passed: list[Candidates] = inputs["candidates"][index]
     else:
-        (images, truth), order = rows_of(job, visit, data), job.calendar.order(visit)
+        (images, truth), order = rows_of(job, visit, data), order_of(job, visit)
         first, passed = inputs["state1"], []
         for start, stop, _ in job.calendar.minibatches(visit):
             rows = order[start:stop]
@@ -122,7 +126,7 @@ def _candidates(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> 
     passed = [_tried(job, step, inputs, data, index) for index in range(len(step.visits))]
     for candidates in (one for visit in passed for one in visit):
         for array in (candidates.labels, candidates.scores, candidates.activities):
-            _read_only(array)
+            read_only(array)
     return {"candidates": passed, "record": {"rows": sum(job.calendar.chunk_rows(v.chunk) for v in step.visits)}}
 
 
@@ -131,15 +135,17 @@ def _train(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outco
     state = inputs.get("state") or job.initial_layer(step.layer)
     trainee = Trainee(state, job.layer, job.optimizer, job.objective_of, kernels, job.head)
     passed: dict[str, list[Array]] = {piece: [] for piece in step.gives if piece != "state"}
-    measured = Measured()
+    measured: Measured | None = None
     for index, visit in enumerate(step.visits):
         within, width = spans(job, step, visit), job.widths[step.layer - 1]
         rows = within[-1][1] - within[0][0]
         for piece, copies in (("activities", job.copies), ("neutral", 1)):
             if piece in passed:
-                passed[piece] += blocks.empty(((copies * rows, width), np.float32))
+                passed[piece] += kernels.empty(((copies * rows, width), np.float32))
         mask = masks_of(job, step.layer, step, visit) if "activities" in passed or trainee.head else None
-        for where, factor, batch, labels in inputs_of(job, step.layer, step, visit, index, inputs, data):
+        rates = kernels.rates([factor for _, _, factor in within], trainee.now.steps)
+        batches = inputs_of(job, step.layer, step, visit, index, inputs, data)
+        for rate, (where, batch, labels) in zip(rates, batches, strict=True):
             y, goodness, product = trainee.forward(batch)
             kept = None if mask is None else mask[where]
             if "activities" in passed:
@@ -150,16 +156,11 @@ def _train(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outco
                 half = slice(where.start // 2, where.stop // 2)
                 below = inputs["neutral"][index][half] if "neutral" in inputs else None
                 _pass_neutral(trainee, batch, product, below, kernels, passed["neutral"][-1][half])
-            measured += trainee.learn(batch, y, goodness, factor, labels, kept)
-    record = {
-        "rows": measured.rows,
-        "loss": measured.loss / measured.rows,
-        "goodness_positive": measured.goodness_positive / measured.rows,
-        "goodness_negative": measured.goodness_negative / measured.rows,
-        "error": measured.wrong / measured.judged,
-    }
-    pieces = {piece: [_read_only(array) for array in arrays] for piece, arrays in passed.items()}
-    return {"state": trainee.state(), **pieces, "record": record}
+            learned = trainee.learn(batch, y, goodness, rate, labels, kept)
+            measured = measured + learned if measured else learned
+    assert measured is not None
+    pieces = {piece: [read_only(array) for array in arrays] for piece, arrays in passed.items()}
+    return {"state": trainee.state(), **pieces, "record": measured.record()}
 
 
 def _pass_neutral(
@@ -177,7 +178,8 @@ def _pass_neutral(
 
 def _state(job: Job, inputs: Mapping[str, Any], layer: int) -> LayerState:
     """Return a layer's state among the inputs; the initial one of a layer that was never trained."""
-    return inputs.get(f"state{layer}") or job.initial_layer(layer)
+    state: LayerState = inputs.get(f"state{layer}") or named(job.kernels).here(job.initial_layer(layer))
+    return state
 
 
 def _follow(states: Sequence[LayerState], kernels: Kernels) -> None:
@@ -193,13 +195,13 @@ def _push(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outcom
     _follow(states, kernels)
     width, pushed = job.widths[step.layer - 2], []
     for index, visit in enumerate(step.visits):
-        (passed,) = blocks.empty(((job.copies * job.calendar.chunk_rows(visit.chunk), width), np.float32))
+        (passed,) = kernels.empty(((job.copies * job.calendar.chunk_rows(visit.chunk), width), np.float32))
         masks = [masks_of(job, layer, step, visit) for layer in range(first, step.layer)]
-        for where, _, batch, _ in inputs_of(job, first, step, visit, index, inputs, data):
+        for where, batch, _ in inputs_of(job, first, step, visit, index, inputs, data):
             z, _ = batch.preactivations(states[0].weights, kernels)
             kept = [None if mask is None else mask[where] for mask in masks]
             passed[where] = climb(states, z, kernels, kept)[-1][0]
-        pushed.append(_read_only(passed))
+        pushed.append(read_only(passed))
     return {"activities": pushed, "record": {"rows": sum(len(array) for array in pushed) // job.copies}}
 
 
@@ -211,40 +213,45 @@ def _push_head(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> O
     total = 0
     for visit in step.visits:
         images, _ = rows_of(job, visit, data)
-        order, rows = job.calendar.order(visit), len(images)
+        order, rows = order_of(job, visit), len(images)
         for layer in layers_read(len(job.widths)):
-            pushed[f"neutral{layer}"] += blocks.empty(((rows, job.widths[layer - 1]), np.float32))
+            pushed[f"neutral{layer}"] += kernels.empty(((rows, job.widths[layer - 1]), np.float32))
         for start, stop, _ in job.calendar.minibatches(visit):
             activities = climb_neutral(states, pixels_of(job, images[order[start:stop]]), kernels)
             for layer in layers_read(len(job.widths)):
                 pushed[f"neutral{layer}"][-1][start:stop] = activities[layer - 1]
         total += rows
-    pieces = {piece: [_read_only(array) for array in arrays] for piece, arrays in pushed.items()}
+    pieces = {piece: [read_only(array) for array in arrays] for piece, arrays in pushed.items()}
     return {**pieces, "record": {"rows": total}}
 
 
 def _head(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outcome:
-    trainee = HeadTrainee(inputs.get("state") or job.initial_head(), job.head, named(job.kernels))
+    kernels = named(job.kernels)
+    trainee = HeadTrainee(inputs.get("state") or job.initial_head(), job.head, kernels)
     read = [inputs[f"neutral{layer}"] for layer in layers_read(len(job.widths))]
     recorded: dict[Visit, tuple[Labels, Array]] = {}
-    loss, wrong, total = 0.0, 0, 0
+    losses, wrong, total = [], 0, 0
     for index, visit in enumerate(step.visits):
-        labels, order = data.chunk(visit.chunk)[1], job.calendar.order(visit)
-        within = spans(job, step, visit)
+        labels, within = data.chunk(visit.chunk)[1], spans(job, step, visit)
         first, last = within[0][0], within[-1][1]
-        kept = np.empty((last - first, job.classes), np.float32)
-        for start, stop, factor in within:
-            activities = [arrays[index][start - first : stop - first] for arrays in read]
-            logits = trainee.logits(activities)
-            mean, derivative = classifier(logits, labels[order[start:stop]])
-            trainee.learn(activities, derivative, factor)
-            kept[start - first : stop - first] = softmax(logits)
-            loss += mean * (stop - start)
         # A copy: a view would keep the whole visit's order with each minibatch.
-        rows = order[first:last].copy()
+        rows = job.calendar.order(visit)[first:last].copy()
+        truth, logits = kernels.here(labels[rows]), []
+        rates = kernels.rates([factor for _, _, factor in within], 0)
+        for rate, (start, stop, _) in zip(rates, within, strict=True):
+            where = slice(start - first, stop - first)
+            activities = [arrays[index][where] for arrays in read]
+            logits.append(trainee.logits(activities))
+            derivative, seen = kernels.classes(classifier, logits[-1], truth[where], None, 1)
+            trainee.learn(activities, derivative, rate)
+            losses.append(seen[:1])
+        kept = home(np.concatenate([softmax(part) for part in logits]))
         wrong += int((kept.argmax(axis=1) != labels[rows]).sum())
         total += len(rows)
-        recorded[visit] = (_read_only(rows), _read_only(kept))
+        recorded[visit] = (read_only(rows), read_only(kept))
+    loss = 0.0
+    for part in home(np.concatenate(losses)).tolist():
+        loss += part
     record = {"rows": total, "loss": loss / total, "error": wrong / total}
     return {"state": trainee.state(), "probabilities": recorded, "record": record}
 
@@ -257,12 +264,6 @@ def _evaluate(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Ou
     of = "validation" if job.calendar.validation else "test"
     errors = {f"{of}_errors_{name}": network.errors(images, labels, name, kernels) for name in network.classifiers()}
     return {"record": {"rows": len(images), **errors}}
-
-
-def _read_only(array: NDArray[Any]) -> NDArray[Any]:
-    """Mark an array read-only: in one process every reader gets this very object."""
-    array.setflags(write=False)
-    return array
 
 
 _KINDS: dict[str, Callable[[Job, Step, Mapping[str, Any], Data], Outcome]] = {

@@ -19,7 +19,8 @@ from conftest import make_store
 from distributed import LocalCluster
 from zarr import open_group
 
-from ffdask import conduct, datasets, embedded, machine, scheduler
+from ffdask import datasets, embedded, machine, precision, scheduler
+from ffdask.driver import NO_DRIVER
 from ffdask.kernels import onednn
 from ffdask.store import FORMAT
 
@@ -201,7 +202,7 @@ def other_bits(place: Place) -> Arguments:
 
 
 def old_processor(place: Place) -> Arguments:
-    place.monkeypatch.setattr(conduct, "without_bfloat16", lambda: "it is too old")
+    place.monkeypatch.setattr(precision, "without_bfloat16", lambda: "it is too old")
     return ["--precision", "bfloat16"]
 
 
@@ -291,7 +292,7 @@ CASES = [
     case("classifier", ["--classifier", "softmx"], "'softmx'", "goodness", "did you mean 'softmax'?"),
     case("optimizer", ["--optimizer", "adan"], "'adan'", "momentum", "did you mean 'adam'?"),
     case("device", ["--device", "gpus"], "'gpus'", "auto", "cpu", "did you mean 'gpu'?"),
-    case("no such GPU", ["--device", "gpu"], "--device", "given 'gpu'", "give cpu or auto"),
+    case("no such GPU", ["--device", "gpu"], "--device", "given 'gpu'", NO_DRIVER, "give cpu, or auto"),
     case("triple", ["--negatives", "none"], "goodness, none, softmax", "do not go together", "goodness with sampled |"),
     case(
         "objective and negatives",

@@ -91,10 +91,12 @@ def test_layer_one_takes_pixels_under_both_labels_in_the_visits_order(part):
     found = list(inputs_of(job, 1, step_of(visit, part=part), visit, 0, {"labels": [wrong]}, data))
     starts = [0, 6, 12, 18] if part is None else [6]
     assert len(found) == len(starts)
-    for start, (where, factor, batch, truth) in zip(starts, found, strict=True):
+    factors = [factor for _, _, factor in spans(job, step_of(visit, part=part), visit)]
+    assert factors == [job.calendar.factor(visit, start) for start in starts]
+    for start, (where, batch, truth) in zip(starts, found, strict=True):
         rows = order[start : start + 6]
         first = 2 * (start - starts[0])
-        assert (where, factor) == (slice(first, first + 2 * len(rows)), job.calendar.factor(visit, start))
+        assert where == slice(first, first + 2 * len(rows))
         assert isinstance(batch, Overlaid)
         assert truth is None
         np.testing.assert_array_equal(batch.labels, np.concatenate([labels[rows], wrong[rows]]))
@@ -111,11 +113,11 @@ def test_rows_without_negatives_come_with_their_true_labels_to_every_layer():
     assert len(first) == len(second) == 4
     for start, one, other in zip(range(0, 20, 6), first, second, strict=True):
         rows = order[start : start + 6]
-        assert isinstance(one[2], Bare)
-        assert isinstance(other[2], Activities)
-        np.testing.assert_allclose(one[2].pixels.values, images[rows].reshape(-1, 16) / 255, rtol=1e-6)
-        np.testing.assert_array_equal(other[2].values, passed[start : start + 6])
-        for where, _, _, truth in (one, other):
+        assert isinstance(one[1], Bare)
+        assert isinstance(other[1], Activities)
+        np.testing.assert_allclose(one[1].pixels.values, images[rows].reshape(-1, 16) / 255, rtol=1e-6)
+        np.testing.assert_array_equal(other[1].values, passed[start : start + 6])
+        for where, _, truth in (one, other):
             assert where == slice(start, start + len(rows))
             np.testing.assert_array_equal(truth, labels[rows])
 
@@ -124,9 +126,7 @@ def test_every_layer_sees_a_visits_rows_shifted_alike():
     job = replace(job_of(objective="classifier"), shift=1)
     data, visit = data_of(job), Visit(0, 0)
     one, other, plain = (
-        np.concatenate(
-            [batch.pixels.values for _, _, batch, _ in inputs_of(each, 1, step_of(visit), visit, 0, {}, data)]
-        )
+        np.concatenate([batch.pixels.values for _, batch, _ in inputs_of(each, 1, step_of(visit), visit, 0, {}, data)])
         for each in (job, job, replace(job, shift=0))
     )
     np.testing.assert_array_equal(one, other)

@@ -259,6 +259,7 @@ def _tables(draw):
                 epochs=_count,
                 shift=st.integers(0, 16),
                 seed=st.integers(0, 2**63 - 1),
+                device=st.sampled_from(["auto", "cpu", "gpu"]),
                 scale=st.floats(min_value=1e-9, max_value=100),
             )
         ),
@@ -297,7 +298,6 @@ def _tables(draw):
                 units=_machines,
                 processes=st.booleans(),
                 memory_limit=st.sampled_from(["1GB", "4 GiB", "1e9"]),
-                device=st.sampled_from(["auto", "cpu", "gpu"]),
                 wait=st.floats(0.5, 86400),
                 strict_bits=st.booleans(),
             )
@@ -326,3 +326,10 @@ def test_valid_tables_survive_the_way_through_a_configuration(tables):
     again = {f"{table}.{key}": value for table, part in plain.items() for key, value in part.items()}
     assert load(None, again) == config
     assert json.loads(json.dumps(plain)) == plain
+
+
+def test_where_the_device_was_before_it_is_still_understood():
+    assert load(None, {"cluster.device": "cpu"}).training.device == "cpu"
+    assert load(None, {"cluster.device": "gpu", "training.device": "cpu"}).training.device == "cpu"
+    with pytest.raises(BadInput, match=r"training\.device"):
+        load(None, {"cluster.device": "tpu"})

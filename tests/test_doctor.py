@@ -6,13 +6,18 @@ import os
 from ctypes import c_char, c_int
 from pathlib import Path
 
+import numpy as np
 import pytest
+import standin
 from conftest import make_store
+from device_host import COMPILER, LACKING
 from distributed import LocalCluster
 
 from ffdask import accelerator, cluster_health, datasets, health, machine
-from ffdask.accelerator import graphics
+from ffdask import driver as driver_room
+from ffdask.accelerator import described, graphics, unusable, without_tensor_cores
 from ffdask.cluster_health import compared, examine_cluster
+from ffdask.driver import Graphics
 from ffdask.kernels import without_bfloat16
 from ffdask.speed import FLOPS, measure
 from ffdask.tables import ClusterTable
@@ -196,12 +201,17 @@ class Driver:
         text.value = f"Card {device.value}".encode()
         return 0
 
+    def cuDeviceGetAttribute(self, to, attribute: int, device: c_int) -> int:
+        to._obj.value = {75: 9, 76: 0}[attribute]
+        return 0
+
 
 def test_without_a_driver_there_is_no_gpu(monkeypatch):
     def none(name):
         raise OSError(name)
 
-    monkeypatch.setattr(accelerator.ctypes, "CDLL", none)
+    monkeypatch.setattr(driver_room.ctypes, "CDLL", none)
+    monkeypatch.setattr(accelerator, "_installed", lambda package: False)
     assert graphics() == (
         "none: no NVIDIA driver is installed",
         {"devices": [], "cuda": None, "cupy": []},
@@ -216,7 +226,7 @@ def test_without_a_driver_there_is_no_gpu(monkeypatch):
     ],
 )
 def test_why_there_is_no_gpu(monkeypatch, driver, says):
-    monkeypatch.setattr(accelerator.ctypes, "CDLL", lambda name: driver)
+    monkeypatch.setattr(driver_room.ctypes, "CDLL", lambda name: driver)
     assert graphics()[0].startswith(says)
 
 
@@ -225,19 +235,52 @@ def test_why_there_is_no_gpu(monkeypatch, driver, says):
     [(12040, "cupy-cuda12x"), (13000, "cupy-cuda13x"), (14010, "cupy-cuda13x"), (11080, "too old")],
 )
 def test_which_wheel_fits_the_driver(monkeypatch, version, wheel):
-    monkeypatch.setattr(accelerator.ctypes, "CDLL", lambda name: Driver(2, version))
-    monkeypatch.setattr(accelerator, "BACKENDS", ("numba", "numpy", "cupy"))
+    monkeypatch.setattr(driver_room.ctypes, "CDLL", lambda name: Driver(2, version))
+    monkeypatch.setattr(accelerator, "_installed", lambda package: False)
     said, values = graphics()
     assert said.startswith(f"Card 0, Card 1, CUDA {version // 1000}.{version % 1000 // 10} by its driver")
-    assert "CuPy is not installed" in said
+    assert "not used: " in said
+    assert ("CuPy is not installed" in said) == (version >= 12000)
     assert wheel in said
     assert values["devices"] == ["Card 0", "Card 1"]
 
 
-def test_a_gpu_that_this_version_does_not_use_is_said_to_be_unused(monkeypatch):
-    monkeypatch.setattr(accelerator.ctypes, "CDLL", lambda name: Driver())
-    monkeypatch.setattr(accelerator, "BACKENDS", ("numba", "numpy"))
-    assert graphics()[0].endswith("not used: this version of ffdask computes on processors only")
+def test_a_gpu_that_cannot_be_used_is_said_to_be_unused(monkeypatch):
+    monkeypatch.setattr(driver_room.ctypes, "CDLL", lambda name: Driver())
+    monkeypatch.setattr(accelerator, "_installed", lambda package: True)
+    monkeypatch.setattr(accelerator, "unusable", lambda: "something is missing")
+    assert graphics()[0].endswith("by its driver; not used: something is missing")
+
+
+@pytest.mark.skipif(not COMPILER, reason=LACKING)
+def test_a_gpu_is_tried(monkeypatch):
+    monkeypatch.setattr(accelerator, "devices", lambda: Graphics(["Card 0"], (9, 0), 12040))
+    monkeypatch.setattr(accelerator, "_wheels", lambda: ["numpy"])
+    with standin.in_the_place_of_cupy():
+        assert unusable() == ""
+        assert standin.products
+        assert described() == f"Card 0, CUDA 12.4, numpy {np.__version__}"
+        monkeypatch.setattr(standin.module.cuda.cublas, "gemmEx", fails)
+        assert unusable().startswith("CuPy cannot use Card 0 (RuntimeError: no library")
+        assert described() == ""
+
+
+def fails(*given):
+    raise RuntimeError("no library")
+
+
+@pytest.mark.parametrize(("capability", "why"), [(8, ""), (7, "Card 0 has compute capability 7.0, and it takes 8.0")])
+def test_which_gpus_multiply_fewer_bits(monkeypatch, capability, why):
+    monkeypatch.setattr(
+        Driver, "cuDeviceGetAttribute", lambda self, to, attribute, device: _set(to, attribute, capability)
+    )
+    monkeypatch.setattr(driver_room.ctypes, "CDLL", lambda name: Driver())
+    assert without_tensor_cores() == why
+
+
+def _set(to, attribute, capability):
+    to._obj.value = {75: capability, 76: 0}[attribute]
+    return 0
 
 
 # --- a given cluster

@@ -4,16 +4,21 @@ import math
 
 import numpy as np
 import pytest
+from device_host import COMPILER
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from standin import OnTheHost
 
 from ffdask.kernels import BACKENDS, Kernels, named, reference
+from ffdask.objectives import OBJECTIVES
+from ffdask.objectives.classifier import classifier
 
 quick = settings(deadline=None, max_examples=40)
 shapes = st.tuples(st.integers(1, 6), st.integers(1, 7))
 seeds = st.integers(0, 10**6)
 
-backends = pytest.mark.parametrize("kernels", [named(name) for name in BACKENDS], ids=BACKENDS)
+ALL = {name: named(name) for name in BACKENDS} | ({"device, on the host": OnTheHost()} if COMPILER else {})
+backends = pytest.mark.parametrize("kernels", ALL.values(), ids=ALL)
 
 
 def normal(seed: int, *shape: int, dtype: type = np.float64) -> np.ndarray:
@@ -267,7 +272,7 @@ SPECIAL = st.sampled_from([0.0, -0.0, 1.0, -2.5, 1e-30, -1e-30, 1e30, np.inf, -n
 def test_the_backends_agree_on_nan_infinity_and_extremes(values, more):
     """A layer that diverges says so, whatever the backend: NaN is not lost on the way."""
     found = []
-    for kernels in (named(name) for name in BACKENDS):
+    for kernels in ALL.values():
         with np.errstate(all="ignore"):
             z, row = np.array(values).reshape(4, 3), np.array(more)
             y, goodness = kernels.activate(z.copy(), row)
@@ -276,12 +281,77 @@ def test_the_backends_agree_on_nan_infinity_and_extremes(values, more):
             each += kernels.derivative_below(z.copy(), y.copy(), goodness, row)
             weights, moment = z.copy(), np.ones_like(z)
             kernels.momentum(weights, (moment,), y.copy(), 0.1, 0.9, 0.01)
-            found.append([*each, weights, moment])
-    for one, other in zip(*found, strict=True):
+            head, average = z.copy(), np.ones_like(z)
+            kernels.descend(head, average, y.copy(), 0.1, 0.9, 0.01)
+            each += [
+                kernels.pull(row, 0.03),
+                *kernels.classes(classifier, z, np.array([0, 1, 2, 0]), z[:, 0].copy(), 3),
+            ]
+            for objective in (OBJECTIVES["goodness"], OBJECTIVES["symba"]):
+                each += kernels.pairs(objective, goodness, 3, 1.0, False)
+            found.append([*each, weights, moment, head, average])
+    for one, *others in zip(*found, strict=True):
         # Whether it is NaN or infinity may depend on the order of a sum; that it is neither may not.
         finite = np.isfinite(one)
-        np.testing.assert_array_equal(finite, np.isfinite(other))
-        np.testing.assert_allclose(one[finite], other[finite], rtol=1e-9, atol=1e-12)
+        for other in others:
+            np.testing.assert_array_equal(finite, np.isfinite(other))
+            np.testing.assert_allclose(one[finite], other[finite], rtol=1e-9, atol=1e-12)
+
+
+@backends
+@quick
+@given(st.integers(1, 5), st.integers(1, 40), st.booleans(), seeds, st.sampled_from(["goodness", "symba"]))
+def test_pairs_are_judged_by_their_objective(kernels, n, width, mean, seed, name):
+    objective, goodness = OBJECTIVES[name], width * np.random.default_rng(seed).gamma(1, 1, 2 * n)
+    untouchable(goodness)
+    scale, seen = kernels.pairs(objective, goodness, width, 0.7, mean)
+    over, theta = (width, 0.7) if mean else (1, 0.7 * width)
+    positive, negative = goodness[:n] / over, goodness[n:] / over
+    loss, slope = objective.loss(positive, negative, theta)
+    np.testing.assert_allclose(scale, 2 * slope / over, rtol=1e-12)
+    pairs = zip(positive, negative, strict=True)
+    wrong = sum(int(p <= theta) + int(q > theta) if name == "goodness" else 2 * int(p <= q) for p, q in pairs)
+    np.testing.assert_allclose(seen, [loss * n, goodness[:n].sum() / width, goodness[n:].sum() / width, wrong])
+    assert seen.dtype == np.float64
+
+
+@backends
+@quick
+@given(st.integers(1, 6), st.integers(2, 5), st.booleans(), seeds)
+def test_class_scores_are_judged_by_cross_entropy(kernels, n, classes, layers_own, seed):
+    rng = np.random.default_rng(seed)
+    logits, labels = 9 * normal(seed, n, classes), rng.integers(0, classes, n).astype(np.uint8)
+    # A tie is the lowest class's.
+    logits[0] = 3.0
+    goodness = rng.random(n) if layers_own else None
+    untouchable(logits, labels)
+    derivative, seen = kernels.classes(classifier, logits, labels, goodness, 7)
+    loss, expected = classifier(logits, labels)
+    np.testing.assert_allclose(derivative, expected, rtol=1e-9, atol=1e-15)
+    wrong = sum(max(range(classes), key=lambda c: row[c]) != label for row, label in zip(logits, labels, strict=True))
+    np.testing.assert_allclose(seen, [loss * n, 0 if goodness is None else goodness.sum() / 7, 0, wrong])
+
+
+@backends
+@quick
+@given(st.integers(1, 40), seeds)
+def test_the_pull_is_toward_the_mean(kernels, width, seed):
+    running = normal(seed, width)
+    untouchable(running)
+    expected = [0.03 * (value - sum(running) / width) for value in running]
+    np.testing.assert_allclose(kernels.pull(running, 0.03), expected, rtol=1e-9, atol=1e-15)
+
+
+@backends
+@quick
+@given(shapes, seeds, st.floats(0.001, 1), st.floats(0, 0.99), st.floats(0, 0.1))
+def test_a_heads_decay_is_part_of_its_gradient(kernels, shape, seed, rate, keep, decay):
+    w, m, gradient = normal(seed, *shape), normal(seed + 1, *shape), normal(seed + 2, *shape)
+    expected_m = keep * m + (1 - keep) * (gradient + decay * w)
+    expected_w = w - rate * expected_m
+    kernels.descend(w, m, gradient, rate, keep, decay)
+    np.testing.assert_allclose(m, expected_m, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(w, expected_w, rtol=1e-9, atol=1e-12)
 
 
 def placed(arrays: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:

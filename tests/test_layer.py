@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import plain
@@ -71,7 +72,15 @@ def learned(state, inputs, recipe=None, optimizer=BARE, rate=None, objective=goo
     for _ in range(minibatches):
         y, g, _ = trainee.forward(inputs)
         measured = trainee.learn(inputs, y, g, 1.0 if rate is None else 0.5)
-    return trainee.state(), measured
+    return trainee.state(), figures(measured)
+
+
+def figures(measured: Measured) -> SimpleNamespace:
+    """What was measured, by its names."""
+    assert measured.seen.dtype == np.float64
+    loss, positive, negative, wrong = measured.seen.tolist()
+    named = {"loss": loss, "goodness_positive": positive, "goodness_negative": negative, "wrong": wrong}
+    return SimpleNamespace(rows=measured.rows, judged=measured.judged, **named)
 
 
 def arrays_of(state: LayerState) -> list[np.ndarray]:
@@ -319,7 +328,7 @@ class Alone:
         for array in (y, g, *([] if self.mask is None else [self.mask])):
             array.setflags(write=False)
         measured = trainee.learn(inputs, y, g, factor, self.labels, self.mask)
-        return trainee.state(), measured
+        return trainee.state(), figures(measured)
 
 
 alone = st.builds(Alone, st.integers(0, 10**6), st.integers(1, 4), st.integers(1, 5), st.booleans())
@@ -400,8 +409,10 @@ def test_a_layer_with_a_head_leaves_the_given_state_and_gives_a_read_only_one():
 
 
 def test_measured_adds_up():
-    total = Measured() + Measured(2, 1.5, 3.0, 4.0, 1, 4) + Measured(3, 0.5, 1.0, 2.0, 5, 6)
-    assert total == Measured(5, 2.0, 4.0, 6.0, 6, 10)
+    total = Measured(2, 4, np.array([1.5, 3.0, 4.0, 1])) + Measured(3, 6, np.array([0.5, 1.0, 2.0, 5]))
+    assert (total.rows, total.judged, total.seen.tolist()) == (5, 10, [2.0, 4.0, 6.0, 6])
+    record = {"rows": 5, "loss": 0.4, "goodness_positive": 0.8, "goodness_negative": 1.2, "error": 0.6}
+    assert total.record() == pytest.approx(record)
 
 
 def test_learning_separates_positive_from_negative_rows():

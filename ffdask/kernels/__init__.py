@@ -1,18 +1,19 @@
 """The hot loops, behind one small interface: no Dask and no schedule here.
 
 `reference` (NumPy) defines what every other backend must agree with, to rounding; `fused` (Numba) takes one pass over
-memory where it takes several.
+memory where it takes several; `device` (CuPy) computes on a GPU, where its arrays are.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any, Literal, Protocol, cast, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
@@ -20,21 +21,47 @@ Labels = NDArray[np.integer[Any]]
 Factor = NDArray[Any]
 """What a product takes: an `Array`, or bfloat16 numbers by their bits, uint16, since NumPy has no such dtype."""
 
+Gather = Callable[[NDArray[np.integer[Any]], NDArray[np.integer[Any]]], NDArray[Any]]
+"""Returns rows (n, ...) of images, by their numbers (n,) and shifts (2, n) as `ffdask.augment.drawn` has them."""
+
 ALL = slice(None)
 
 Backend = Literal["numba", "numpy"]
-"""Backends by the name that the configuration uses, the default first."""
+"""Backends of processors by the name that the configuration uses, the default first; `DEVICE` is the GPU's."""
 
-Precision = Literal["float32", "bfloat16"]
+DEVICE = "cupy"
+
+Precision = Literal["float32", "tf32", "bfloat16"]
 """What the large products multiply; their sums, and all else, are float32."""
 
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
-_MODULES = {"numba": "fused", "numpy": "reference"}
+_MODULES = {"numba": "fused", "numpy": "reference", DEVICE: "device"}
 
 
 class Kernels(Protocol):
-    """What a backend provides. Arrays are C-contiguous, of one floating dtype; `n` rows, `width` units."""
+    """What a backend provides. Arrays are C-contiguous, of one floating dtype; `n` rows, `width` units.
+
+    They are where the backend computes: NumPy's, or on a device, where NumPy's functions reach them too.
+    """
+
+    def working(self) -> AbstractContextManager[None]:
+        """Return the context in which a step is worked on; at its end all of it is done."""
+
+    def here(self, value: Any) -> Any:
+        """Return a value, whatever its arrays are part of, with them where this backend computes."""
+
+    def gatherer(self, images: NDArray[Any]) -> Gather | None:
+        """Return what takes rows of all these images, a data set's, on a device; None if NumPy is to do it."""
+
+    def empty(self, *wanted: tuple[Sequence[int], DTypeLike]) -> list[Array]:
+        """Return new arrays, of shapes and dtypes, that a step hands on."""
+
+    def copied(self, *arrays: Array) -> list[Array]:
+        """Return writable copies of arrays, which a step hands on."""
+
+    def rates(self, factors: Sequence[float], steps: int) -> Sequence[Any]:
+        """Return the rate's factor of each minibatch as optimisers take it; `steps` came before them."""
 
     @property
     def TILE(self) -> int:
@@ -42,6 +69,9 @@ class Kernels(Protocol):
 
     def matmul(self, a: Factor, b: Factor, out: Array | None = None) -> Array:
         """Return ``a @ b``."""
+
+    def matmul_bfloat16(self, a: Factor, b: Factor, out: Array | None = None) -> Array:
+        """Return ``a @ b`` of bfloat16 numbers, as float32."""
 
     def rounded(self, x: Array) -> Factor:
         """Return `x` as `matmul` takes it: who multiplies by it several times has it rounded once."""
@@ -69,6 +99,17 @@ class Kernels(Protocol):
     def running(self, mean: Array, positive: Array, keep: float) -> Array:
         """Return the running mean activity of each unit, moved toward that of the positive rows, new."""
 
+    def pull(self, running: Array, share: float) -> Array:
+        """Return ``(running - mean) * share``, new: what draws each unit toward the layer's mean activity."""
+
+    def pairs(self, objective: Any, goodness: Array, width: int, threshold: float, mean: bool) -> tuple[Array, Array]:
+        """Return (what scales each row's activities in the derivative (2n,), what was seen (4,)) of n pairs of rows."""
+
+    def classes(
+        self, loss: Callable[..., Any], logits: Array, labels: Labels, goodness: Array | None, width: int
+    ) -> Any:
+        """Return (the loss's derivative by the logits, what was seen (4,)) of n rows with class scores."""
+
     def derivative(self, y: Array, scale: Array, peer: Array) -> tuple[Array, Array]:
         """Return ``y * scale[:, None] + peer`` and its sum over rows: by pre-activations, by bias; uses `y` up."""
 
@@ -90,21 +131,27 @@ class Kernels(Protocol):
     ) -> None:
         """Move `weights` and both moments in place by Adam."""
 
+    def descend(
+        self, weights: Array, moment: Array, gradient: Array, rate: float, momentum: float, decay: float
+    ) -> None:
+        """Move a head's `weights` and their moment in place, the decay being part of the gradient."""
+
 
 def named(name: str, precision: Precision = "float32") -> Kernels:
     """Return a backend by its name; its library is imported now, and not before.
 
     With bfloat16 products it remembers the weights that it follows: ask for one a step.
     """
-    exact = _backend(name)
-    if precision == "float32":
+    exact = _backend(name, "tf32" if precision == "tf32" else "float32")
+    if precision != "bfloat16":
         return exact
     return cast(Kernels, importlib.import_module(f"{__name__}.bfloat16").BFloat16(exact))
 
 
 @cache
-def _backend(name: str) -> Kernels:
-    return cast(Kernels, importlib.import_module(f"{__name__}.{_MODULES[name]}"))
+def _backend(name: str, precision: Precision) -> Kernels:
+    module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+    return cast(Kernels, module.Device(precision) if name == DEVICE else module)
 
 
 def without_bfloat16() -> str:

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ffdask.kernels import ALL, Factor, Kernels
-from ffdask.kernels.onednn import matmul
 
 Array = NDArray[np.floating[Any]]
 
@@ -41,10 +40,7 @@ class BFloat16:
         """Return ``a @ b``: of bfloat16 factors, unless one is float64 or the product is thin."""
         if np.float64 in (a.dtype, b.dtype) or min(*a.shape, b.shape[1]) < THIN:
             return self._exact.matmul(_widened(a), _widened(b), out)
-        if out is None:
-            out = np.empty((a.shape[0], b.shape[1]), np.float32)
-        matmul(self.rounded(a), self.rounded(b), out)
-        return out
+        return self._exact.matmul_bfloat16(self.rounded(a), self.rounded(b), out)
 
     def rounded(self, x: Factor) -> Factor:
         """Return the nearest bfloat16 numbers: what is known of weights that are followed, else new."""
@@ -55,8 +51,8 @@ class BFloat16:
             return kept
         # A transpose of rows, like rows, is rounded in the order in which it lies in memory.
         turned = not x.flags.c_contiguous and x.T.flags.c_contiguous
-        rows = x.T if turned else np.ascontiguousarray(x)
-        found = np.empty(rows.shape, np.uint16)
+        rows = x.T if turned else (x if x.flags.c_contiguous else x.copy())
+        found = np.empty_like(rows, np.uint16)
         self._exact.to_bfloat16(rows, found)
         return found.T if turned else found
 
@@ -65,7 +61,7 @@ class BFloat16:
         if weights.dtype != np.float32:
             return
         if id(weights) not in self._followed:
-            self._followed[id(weights)] = weights, np.empty(weights.shape, np.uint16)
+            self._followed[id(weights)] = weights, np.empty_like(weights, np.uint16)
         self._exact.to_bfloat16(weights[rows], self._followed[id(weights)][1][rows])
 
 

@@ -19,24 +19,51 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from ffdask.kernels.reference import EPSILON, follow, matmul, rounded
+from ffdask.kernels.reference import (
+    EPSILON,
+    classes,
+    copied,
+    descend,
+    empty,
+    follow,
+    gatherer,
+    here,
+    matmul,
+    matmul_bfloat16,
+    pairs,
+    pull,
+    rates,
+    rounded,
+    working,
+)
 
 __all__ = [
     "TILE",
     "activate",
     "adam",
+    "classes",
+    "copied",
     "derivative",
     "derivative_below",
+    "descend",
+    "empty",
     "fold",
     "follow",
+    "gatherer",
+    "here",
     "matmul",
+    "matmul_bfloat16",
     "momentum",
     "normalise",
     "overlay",
+    "pairs",
+    "pull",
+    "rates",
     "rounded",
     "running",
     "scale",
     "to_bfloat16",
+    "working",
 ]
 
 Array = NDArray[np.floating[Any]]

@@ -6,11 +6,15 @@ the passes; every element sees the same operations in the same order, whatever t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ffdask.blocks import copied as copied
+from ffdask.blocks import empty as empty
 
 Array = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
@@ -26,9 +30,38 @@ TILE = 1 << 20
 """Elements of a gradient made and used up at a time: 4 MiB of float32, still in the cache when the update reads it."""
 
 
+def working() -> AbstractContextManager[None]:
+    """Return a context that does nothing: each function returns when it is done."""
+    return nullcontext()
+
+
+def here(value: Any) -> Any:
+    """Return `value`: NumPy's arrays are here."""
+    return value
+
+
+def gatherer(images: NDArray[Any]) -> None:
+    """Return None: rows are taken and shifted where they are."""
+
+
+def rates(factors: Sequence[float], steps: int) -> Sequence[float]:
+    """Return the factors themselves."""
+    return factors
+
+
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     """Return ``a @ b``, in `out` if given."""
     return np.matmul(a, b, out=out)
+
+
+def matmul_bfloat16(a: NDArray[np.uint16], b: NDArray[np.uint16], out: Array | None = None) -> Array:
+    """Return ``a @ b`` of bfloat16 numbers, as float32, in `out` if given: by oneDNN, which is not always there."""
+    # Only who asks for bfloat16 needs the library.
+    from ffdask.kernels import onednn
+
+    out = np.empty((a.shape[0], b.shape[1]), np.float32) if out is None else out
+    onednn.matmul(a, b, out)
+    return out
 
 
 def rounded(x: Array) -> Array:
@@ -113,6 +146,76 @@ def running(mean: Array, positive: Array, keep: float) -> Array:
     """Return the running mean activity (width,), moved toward that of `positive` (n, width), new [FF, footnote]."""
     old = mean.dtype.type(keep)
     return old * mean + (1 - old) * positive.mean(axis=0)
+
+
+def pull(running: Array, share: float) -> Array:
+    """Return ``(running - mean) * share``, new: what draws units toward the layer's mean activity [FF, footnote]."""
+    return (running - running.mean()) * running.dtype.type(share)
+
+
+def pairs(objective: Any, goodness: Array, width: int, threshold: float, mean: bool) -> tuple[Array, Array]:
+    """Judge n pairs of rows by a `Paired` objective.
+
+    Parameters
+    ----------
+    objective : ffdask.objectives.Paired
+    goodness : (2n,)
+        Of the positive, then the negative rows.
+    width : int
+        Of the layer.
+    threshold : float
+        Theta over the layer's width.
+    mean : bool
+        Whether the loss sees the mean of the squares, not their sum.
+
+    Returns
+    -------
+    scale : (2n,)
+        Twice the loss's derivative by the sum of squares: times a row's activities, it is the derivative by them.
+    seen : (4,) float64
+        Loss times n, goodness of the positive and of the negative rows over the width, rows that are wrong.
+    """
+    n = len(goodness) // 2
+    positive, negative, scale, theta = goodness[:n], goodness[n:], 1.0, threshold * width
+    if mean:
+        positive, negative = positive / width, negative / width
+        scale, theta = 1 / width, threshold
+    loss, derivative = objective.loss(positive, negative, theta)
+    if objective.by_threshold:
+        wrong = int((positive <= theta).sum() + (negative > theta).sum())
+    else:
+        wrong = 2 * int((positive <= negative).sum())
+    means = [float(part.sum()) / width for part in (goodness[:n], goodness[n:])]
+    return 2 * derivative if scale == 1.0 else (2 * scale) * derivative, np.array([loss * n, *means, wrong])
+
+
+def classes(
+    loss: Callable[..., Any], logits: Array, labels: Labels, goodness: Array | None, width: int
+) -> tuple[Array, Array]:
+    """Judge n rows by their class scores.
+
+    Parameters
+    ----------
+    loss : callable
+        Of a `Scored` objective.
+    logits : (n, classes)
+    labels : (n,)
+    goodness : (n,) or None
+        Of the layer's activities, if it is a layer's own head.
+    width : int
+        Of the layer.
+
+    Returns
+    -------
+    derivative : (n, classes)
+        Of the loss, by the logits.
+    seen : (4,) float64
+        As of `pairs`; all rows are positive.
+    """
+    mean, derivative = loss(logits, labels)
+    squares = 0.0 if goodness is None else float(goodness.sum()) / width
+    wrong = int((logits.argmax(axis=1) != labels).sum())
+    return derivative, np.array([mean * len(logits), squares, 0.0, wrong])
 
 
 def derivative(y: Array, scale: Array, peer: Array) -> tuple[Array, Array]:
@@ -217,6 +320,17 @@ def adam(weights: Array, moments: Sequence[Array], gradient: Array, rate: float,
         g *= rate / first_correction
         w *= 1 - rate * decay
         w -= g
+
+
+def descend(weights: Array, moment: Array, gradient: Array, rate: float, momentum: float, decay: float) -> None:
+    """Do ``moment <- momentum moment + (1 - momentum) (gradient + decay weights); weights -= rate moment``.
+
+    In place on `weights` and `moment`; `gradient` is used up as scratch.
+    """
+    gradient += decay * weights
+    moment *= momentum
+    moment += (1 - momentum) * gradient
+    weights -= rate * moment
 
 
 def _blocks(array: Array) -> list[Array]:

@@ -43,10 +43,13 @@ class Paired:
     loss : callable
     by_threshold : bool
         Whether a row is wrong on the wrong side of the threshold, rather than on the wrong side of its partner.
+    device : str
+        The kernel that computes it on a device; empty: there it is computed on the host, minibatch by minibatch.
     """
 
     loss: Callable[[Array, Array, float], tuple[float, Array]]
     by_threshold: bool = True
+    device: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,8 @@ class Scored:
 Objective = Paired | Scored
 
 OBJECTIVES: dict[str, Objective] = {
-    "goodness": Paired(goodness),
-    "symba": Paired(symba, by_threshold=False),
+    "goodness": Paired(goodness, device="pairs_goodness"),
+    "symba": Paired(symba, by_threshold=False, device="pairs_symba"),
     "classifier": Scored(classifier),
 }
 """Objectives by the name that the configuration uses."""
