@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from dask.utils import key_split
 from distributed import Client, Future, fire_and_forget
 
 from ffdask.beside import fetch, keep, sweep
@@ -322,6 +323,8 @@ class Graph:
                 future.add_done_callback(partial(_hold, value))
             loaded = Placed(step, placed.slot, future, placed.cuts, cut=True)
             self.ledger.replace(need, step.layer if need.piece == "state" else None, loaded)
+        # Dask remembers a hundred thousand keys, each of which is seen by then for the last time.
+        key_split.cache_clear()
 
     def _cut_there(self, need: Need, placed: Placed) -> None:
         """Cut behind what must not come here: it is laid aside on its worker, and taken up by a task of its own."""

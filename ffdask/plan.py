@@ -20,6 +20,9 @@ from ffdask.schedules.steps import Plan, Schedule, Step, static_steps
 PROCESS_BYTES = 250_000_000
 """What a Python process with Dask, NumPy and Zarr in it takes before any data."""
 
+RUN_BYTES = 130_000_000
+"""What the run itself takes beside its workers, if they are threads of its process: the test at its end, pictures."""
+
 MOST_STEPS = 20_000
 """Steps that are forecast; the rounds of a longer run resemble one another."""
 
@@ -148,7 +151,9 @@ class Forecast:
         # and one that waits; and as those that negatives by goodness are late by.
         late = self.resolved.plan.staleness if self.resolved.plan.reads_goodness else 0
         versions = 3 + late + (2 if checkpoint_rounds(self.resolved) else 0)
-        return PROCESS_BYTES + data + kept + versions * state_bytes(job) + activities
+        own = self.resolved.config.cluster
+        process = PROCESS_BYTES + (0 if own.processes or own.scheduler else RUN_BYTES)
+        return process + data + kept + versions * state_bytes(job) + activities
 
 
 def forecast(

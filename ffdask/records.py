@@ -1,4 +1,4 @@
-"""What a run remembers of each step: its record, kept as a line of JSON, a quarter of what a dict takes.
+"""What a run remembers of each step: its record, kept as a packed line of JSON, a tenth of what a dict takes.
 
 A run of days has millions of steps, and of most of them nobody asks again before the end: what is done at each
 checkpoint looks at none of them, what is done at a recovery decodes none.
@@ -7,10 +7,28 @@ checkpoint looks at none of them, what is done at a recovery decodes none.
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 Record = dict[str, Any]
+
+_WORDS = (
+    b'chapter evaluate test_errors_softmax negatives push_ head {"name": "train_layer1-visit000", "kind": "train", '
+    b'"round": 0, "layer": 1, "again": 0, "last": true, "node": 0, "worker": "worker0", "start": 17, "stop": 17, '
+    b'"rows": 1000, "loss": 0.1, "goodness_positive": 1.0, "goodness_negative": 0.9, "error": 0.0, "session": 0}'
+)
+"""What records have in common, so that it is kept once and not with each."""
+
+
+def _packed(line: bytes) -> bytes:
+    # A window as short as the words and a line: room for the usual one would be made, and let go, for each record.
+    how = zlib.compressobj(wbits=11, memLevel=4, zdict=_WORDS)
+    return how.compress(line) + how.flush()
+
+
+def _unpacked(line: bytes) -> bytes:
+    return zlib.decompressobj(zdict=_WORDS).decompress(line)
 
 
 class Records(MutableMapping[str, Record]):
@@ -39,17 +57,17 @@ class Records(MutableMapping[str, Record]):
         records = cls()
         for line in lines:
             record = json.loads(line)
-            records._put(record["name"], record["round"], line.rstrip(b"\n"))
+            records._put(record["name"], record["round"], _packed(line.rstrip(b"\n")))
         return records
 
     def __getitem__(self, name: str) -> Record:
-        record: Record = json.loads(self._lines[name])
+        record: Record = json.loads(_unpacked(self._lines[name]))
         if record["round"] >= self._end:
             raise KeyError(name)
         return record
 
     def __setitem__(self, name: str, record: Record) -> None:
-        self._put(name, record["round"], json.dumps(record).encode())
+        self._put(name, record["round"], _packed(json.dumps(record).encode()))
 
     def _put(self, name: str, round_: int, line: bytes) -> None:
         if self._view or round_ < self._fixed:
@@ -92,4 +110,4 @@ class Records(MutableMapping[str, Record]):
 
     def lines(self, after: int = -1) -> Iterable[bytes]:
         """Return the lines of the rounds after one, each with its end."""
-        return (self._lines[name] + b"\n" for name in self._names(after))
+        return (_unpacked(self._lines[name]) + b"\n" for name in self._names(after))

@@ -9,7 +9,7 @@ from conftest import make_store
 from ffdask import datasets
 from ffdask.config import load
 from ffdask.errors import BadInput
-from ffdask.plan import Forecast, check_memory, costs_of_nodes, default_look_ahead, forecast, text
+from ffdask.plan import RUN_BYTES, Forecast, check_memory, costs_of_nodes, default_look_ahead, forecast, text
 from ffdask.resolved import Resolved, resolve
 from ffdask.schedules import SCHEDULES
 from ffdask.schedules.costs import cost
@@ -137,6 +137,14 @@ def test_memory_grows_with_the_chapters_rows(wide):
 def test_workers_of_one_process_share_it(wide):
     made = wide(2)
     assert made.memory(2) - made.memory(1) == sum(made.activities()) - max(made.activities())
+
+
+def test_the_runs_own_process_is_counted_where_workers_are_its_threads(resolved):
+    threads, processes, given = (
+        ahead(resolved(**keys)).memory()
+        for keys in ({}, {"cluster__processes": True}, {"cluster__scheduler": "tcp://host:8786"})
+    )
+    assert threads - RUN_BYTES == processes == given
 
 
 def test_enough_memory_is_silent(wide):

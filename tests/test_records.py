@@ -28,6 +28,19 @@ def test_what_goes_in_comes_out(given_):
         assert sorted(rest) == sorted((json.dumps(o) + "\n").encode() for o in plain.values() if o["round"] > limit)
 
 
+def test_records_are_kept_packed():
+    """As those of training are: a third of their lines; what is like none of them takes little more than its line."""
+    figures = {"kind": "train", "layer": 2, "again": 0, "last": True, "node": 1, "worker": "worker0", "rows": 500}
+    figures |= {f"goodness_{side}": 1 / 3 for side in ("positive", "negative")} | {"loss": 1 / 7, "error": 1 / 9}
+    plain = {f"train_layer2-visit{i:03d}": figures | {"round": i, "start": 1e9 + i / 7} for i in range(100)}
+    records = Records({name: {"name": name, **one} for name, one in plain.items()})
+    lines = sum(map(len, records.lines()))
+    assert sum(map(len, records._lines.values())) < lines / 2
+    text = "".join(map(chr, range(0x4E00, 0x4F00)))
+    odd = Records({text: {"name": text, "round": 0}})
+    assert len(odd._lines[text]) < 1.1 * len(next(iter(odd.lines()))) + 20
+
+
 def test_a_record_may_be_replaced_until_it_is_in_a_checkpoint():
     records = Records({"a": {"name": "a", "round": 1, "loss": 1.0}, "b": {"name": "b", "round": 2, "loss": 1.0}})
     records["a"] = {"name": "a", "round": 1, "loss": 2.0}

@@ -101,9 +101,10 @@ def test_stages_of_different_layers_overlap(train, tmp_path):
 
 @pytest.mark.slow
 def test_tasks_known_to_the_scheduler_stay_bounded(train):
+    from dask.utils import key_split
     from distributed import Client, LocalCluster
 
-    peaks = {}
+    peaks, keys = {}, {}
     for epochs in (6, 60):
         with (
             LocalCluster(
@@ -112,19 +113,21 @@ def test_tasks_known_to_the_scheduler_stay_bounded(train):
             Client(cluster) as client,
         ):
             recorder = Recorder(lambda scheduler=cluster.scheduler: len(scheduler.tasks))
+            remembered = Recorder(lambda: key_split.cache_info().currsize)
             train(
                 client=client,
-                watchers=[recorder],
+                watchers=[recorder, remembered],
                 schedule__name="all-layers",
                 schedule__nodes=2,
                 training__epochs=epochs,
                 schedule__chapters=epochs,
                 network__layers=[8, 8],
             )
-            peaks[epochs] = max(recorder.known)
+            peaks[epochs], keys[epochs] = max(recorder.known), max(remembered.known)
             assert len({record["round"] for record in recorder.records}) == epochs
     # Ten times the chapters; what is known at a time varies with what the client has just heard.
     assert peaks[60] <= 2.5 * peaks[6]
+    assert keys[60] <= 2.5 * keys[6]
 
 
 @pytest.mark.slow
