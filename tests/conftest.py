@@ -48,16 +48,16 @@ class Said:
 
 
 @pytest.fixture(scope="session")
-def caches(tmp_path_factory):
+def folders_for_caches(tmp_path_factory):
     """Names of folders that are not there yet; one a test, without asking pytest, which looks through all it made."""
     return map(tmp_path_factory.mktemp("caches").joinpath, map(str, itertools.count()))
 
 
 @pytest.fixture(autouse=True)
-def own_cache(request, caches, monkeypatch):
+def own_cache(request, folders_for_caches, monkeypatch):
     """Keep every test but the whole runs away from the user's cache."""
     if request.node.get_closest_marker("whole") is None:
-        monkeypatch.setenv("FFDASK_CACHE", str(next(caches)))
+        monkeypatch.setenv("FFDASK_CACHE", str(next(folders_for_caches)))
 
 
 @pytest.fixture
