@@ -64,7 +64,7 @@ def stopped_run(path: str | Path, keys: Mapping[str, Any]) -> Config:
             "cluster, of checkpoints and of what is said only, or start another run"
         )
     # What `auto` meant when the run began, which runs of before did not write into their configuration.
-    recorded = dotted(tables) | {"training.device": resolved["device"]}
+    recorded = dotted(tables) | {"training.device": resolved.get("device", "cpu")}
     if "cluster.scheduler" in keys:
         # Of another scheduler.
         recorded = {key: value for key, value in recorded.items() if not key.startswith("cluster.tls")}

@@ -279,6 +279,8 @@ def _resolved(root: Any) -> dict[str, Any]:
     Dataset(**resolved["dataset"])
     if not isinstance(resolved["classifier"], str):
         raise ValueError("its classifier is not a name")
+    if resolved.get("device", "cpu") not in ("cpu", "gpu"):
+        raise ValueError(f"its device is {resolved['device']!r}")
     if not re.fullmatch(r"\w{0,64}", resolved.get("run", "")):
         raise ValueError(f"its run's id is {resolved['run']!r}")
     return resolved

@@ -469,6 +469,17 @@ def test_a_runs_id_is_a_word(tmp_path, run):
         open_network(path)
 
 
+@pytest.mark.parametrize("device", ["tpu", 3, None, ["cpu"]])
+def test_a_device_is_one_of_ours(tmp_path, device):
+    path = written(tmp_path / "run", network())
+    attributes = zarr.open_group(str(path / "run.zarr"), mode="r+").attrs
+    attributes["resolved"] = attributes["resolved"] | {"device": "gpu"}
+    open_network(path)
+    attributes["resolved"] = attributes["resolved"] | {"device": device}
+    with pytest.raises(BadInput, match="cannot be read"):
+        open_network(path)
+
+
 def test_a_network_without_layers(tmp_path):
     path = written(tmp_path / "run", network(head=False))
     zarr.open_group(str(path / "run.zarr" / "weights"), mode="r+").attrs["layers"] = 0
