@@ -81,7 +81,8 @@ class Records(MutableMapping[str, Record]):
         raise TypeError("a record is never forgotten")
 
     def __iter__(self) -> Iterator[str]:
-        return self._names() if self._view else iter(self._lines)
+        # Of a list, copied in one go: a notebook looks at a run whose records come on another thread.
+        return self._names() if self._view else iter(list(self._lines))
 
     def __len__(self) -> int:
         return sum(1 for _ in self._names()) if self._view else len(self._lines)

@@ -82,6 +82,16 @@ def test_neither_checkpoints_nor_recoveries_decode(monkeypatch):
     assert len(list(view.lines(50))) == 10
 
 
+def test_records_are_looked_at_while_others_come():
+    """A notebook asks for the history of a run that goes on, on another thread."""
+    records = Records({f"step{i}": {"name": f"step{i}", "round": i} for i in range(3)})
+    looks = iter(records.values())
+    seen = [next(looks)]
+    records["step3"] = {"name": "step3", "round": 3}
+    assert [record["name"] for record in (*seen, *looks)] == ["step0", "step1", "step2"]
+    assert len(records) == 4
+
+
 def test_a_view_is_written_while_records_come():
     records = Records({f"step{i}": {"name": f"step{i}", "round": i} for i in range(10)})
     lines = iter(records.up_to(5).lines())
