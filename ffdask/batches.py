@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,83 @@ def pixels_of(job: Job, images: Images) -> Pixels:
     return Pixels.of(images, job.classes, np.dtype(np.float32), job.overlay, kernels=named(job.kernels))
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a minibatch takes of a visit's arrays: views of them, nothing is computed yet.
+
+    Attributes
+    ----------
+    rows : (n,)
+        Their numbers among the visit's images and labels.
+    activities : (rows, fan_in) or None
+        Of the layer below; None for layer one.
+    """
+
+    rows: NDArray[np.intp]
+    activities: Array | None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A visit's arrays, of which a layer's minibatches are made.
+
+    Attributes
+    ----------
+    job : Job
+    order : (n,)
+        Of the visit's rows.
+    images, truth : (n, ...), (n,) or None
+        As layer one takes them, and true labels, where the objective reads them.
+    wrong : (n,) or None
+        Negative labels.
+    activities : (rows of the step, fan_in) or None
+        Of the layer below; None for layer one.
+    """
+
+    job: Job
+    order: NDArray[np.intp]
+    images: Images | None
+    truth: Labels | None
+    wrong: Labels | None
+    activities: Array | None
+
+    @classmethod
+    def of(cls, job: Job, layer: int, visit: Visit, index: int, inputs: Mapping[str, Any], data: Data) -> Source:
+        """Return the source of a step's visit number `index`, for any layer."""
+        images, truth = rows_of(job, visit, data) if layer == 1 else (None, None)
+        if truth is None and job.copies == 1:
+            truth = named(job.kernels).here(data.chunk(visit.chunk)[1])
+        wrong = inputs["labels"][index] if layer == 1 and job.copies == 2 else None
+        activities = inputs["activities"][index] if layer > 1 else None
+        return cls(job, order_of(job, visit), images, truth, wrong, activities)
+
+    def take(self, where: slice, rows: slice) -> Taken:
+        """Return what a minibatch takes; `where` and `rows` are as `places` says."""
+        return Taken(self.order[rows], None if self.activities is None else self.activities[where])
+
+    def batch(self, taken: Taken) -> tuple[Inputs, Labels | None]:
+        """Return a minibatch as the layer takes it, and its true labels (n,), where the objective reads them."""
+        rows, alone = taken.rows, self.job.copies == 1
+        truth = self.truth[rows] if self.truth is not None else None
+        if taken.activities is not None:
+            return Activities(taken.activities), truth if alone else None
+        assert self.images is not None
+        pixels = pixels_of(self.job, self.images[rows])
+        if alone:
+            return Bare(pixels), truth
+        assert truth is not None
+        assert self.wrong is not None
+        return Overlaid(pixels, np.concatenate([truth, self.wrong[rows]])), None
+
+
+def places(job: Job, step: Step, visit: Visit) -> Iterator[tuple[slice, slice]]:
+    """Yield where each minibatch's rows lie: in arrays of this step's rows, `Job.copies` a sample; in the order."""
+    within, copies = spans(job, step, visit), job.copies
+    first = within[0][0]
+    for start, stop, _ in within:
+        yield slice(copies * (start - first), copies * (stop - first)), slice(start, stop)
+
+
 def inputs_of(
     job: Job, layer: int, step: Step, visit: Visit, index: int, inputs: Mapping[str, Any], data: Data
 ) -> Iterator[tuple[slice, Inputs, Labels | None]]:
@@ -61,24 +139,9 @@ def inputs_of(
     labels : (n,) or None
         True labels, where the objective reads them.
     """
-    within, copies = spans(job, step, visit), job.copies
-    first, order = within[0][0], order_of(job, visit)
-    images, truth = rows_of(job, visit, data) if layer == 1 else (None, None)
-    if truth is None and copies == 1:
-        truth = named(job.kernels).here(data.chunk(visit.chunk)[1])
-    for start, stop, _ in within:
-        where, rows = slice(copies * (start - first), copies * (stop - first)), order[start:stop]
-        if layer > 1:
-            batch: Inputs = Activities(inputs["activities"][index][where])
-        else:
-            assert images is not None
-            assert truth is not None
-            pixels = pixels_of(job, images[rows])
-            if copies == 1:
-                batch = Bare(pixels)
-            else:
-                batch = Overlaid(pixels, np.concatenate([truth[rows], inputs["labels"][index][rows]]))
-        yield where, batch, truth[rows] if truth is not None and copies == 1 else None
+    source = Source.of(job, layer, visit, index, inputs, data)
+    for where, rows in places(job, step, visit):
+        yield where, *source.batch(source.take(where, rows))
 
 
 def masks_of(job: Job, layer: int, step: Step, visit: Visit) -> Array | None:

@@ -7,12 +7,14 @@ layer being trained, minibatch by minibatch -> a new state.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ffdask.batches import inputs_of, masks_of, order_of, pixels_of, rows_of, spans
+from ffdask.batches import Source, Taken, inputs_of, masks_of, order_of, pixels_of, places, rows_of, spans
 from ffdask.calendar import Visit
 from ffdask.candidates import Candidates, enter, rise, score_table
 from ffdask.head import HeadTrainee, layers_read
@@ -130,12 +132,32 @@ def _candidates(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> 
     return {"candidates": passed, "record": {"rows": sum(job.calendar.chunk_rows(v.chunk) for v in step.visits)}}
 
 
+@dataclass(frozen=True, slots=True)
+class _Minibatch:
+    """What differs between the minibatches that a layer learns from; the rest is the same arrays each time.
+
+    Attributes
+    ----------
+    rate : float, or what the kernels have for it
+    taken : Taken
+    mask : (rows, width) or None
+        Dropout's.
+    below : (n, fan_in) or None
+        Neutral activities of the layer below, if this layer hands on its own and is not the first.
+    """
+
+    rate: Any
+    taken: Taken
+    mask: Array | None
+    below: Array | None
+
+
 def _train(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outcome:
     kernels = named(job.kernels, job.precision)
     state = inputs.get("state") or job.initial_layer(step.layer)
     trainee = Trainee(state, job.layer, job.optimizer, job.objective_of, kernels, job.head)
     passed: dict[str, list[Array]] = {piece: [] for piece in step.gives if piece != "state"}
-    measured: Measured | None = None
+    seen, total = np.zeros_like(trainee.now.bias, np.float64, shape=4), 0
     for index, visit in enumerate(step.visits):
         within, width = spans(job, step, visit), job.widths[step.layer - 1]
         rows = within[-1][1] - within[0][0]
@@ -144,23 +166,31 @@ def _train(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outco
                 passed[piece] += kernels.empty(((copies * rows, width), np.float32))
         mask = masks_of(job, step.layer, step, visit) if "activities" in passed or trainee.head else None
         rates = kernels.rates([factor for _, _, factor in within], trainee.now.steps)
-        batches = inputs_of(job, step.layer, step, visit, index, inputs, data)
-        for rate, (where, batch, labels) in zip(rates, batches, strict=True):
-            y, goodness, product = trainee.forward(batch)
+        source = Source.of(job, step.layer, visit, index, inputs, data)
+        learn = trainee.repeated(partial(_learn, trainee, source, seen))
+        for rate, (where, numbers) in zip(rates, places(job, step, visit), strict=True):
+            half = slice(where.start // 2, where.stop // 2)
+            out = {piece: arrays[-1][half if piece == "neutral" else where] for piece, arrays in passed.items()}
+            below = inputs["neutral"][index][half] if "neutral" in passed and "neutral" in inputs else None
             kept = None if mask is None else mask[where]
-            if "activities" in passed:
-                normalised = kernels.normalise(y, goodness, passed["activities"][-1][where])
-                if kept is not None:
-                    normalised *= kept
-            if "neutral" in passed:
-                half = slice(where.start // 2, where.stop // 2)
-                below = inputs["neutral"][index][half] if "neutral" in inputs else None
-                _pass_neutral(trainee, batch, product, below, kernels, passed["neutral"][-1][half])
-            learned = trainee.learn(batch, y, goodness, rate, labels, kept)
-            measured = measured + learned if measured else learned
-    assert measured is not None
+            learn(_Minibatch(rate, source.take(where, numbers), kept, below), out)
+        total += rows
     pieces = {piece: [read_only(array) for array in arrays] for piece, arrays in passed.items()}
-    return {"state": trainee.state(), **pieces, "record": measured.record()}
+    return {"state": trainee.state(), **pieces, "record": Measured(total, job.copies * total, seen).record()}
+
+
+def _learn(trainee: Trainee, source: Source, seen: Array, given: _Minibatch, out: Mapping[str, Array]) -> None:
+    """Learn from a minibatch: write the activities that are handed on into `out`, add what was seen to `seen`."""
+    kernels, (batch, labels) = trainee.kernels, source.batch(given.taken)
+    y, goodness, product = trainee.forward(batch)
+    if "activities" in out:
+        normalised = kernels.normalise(y, goodness, out["activities"])
+        if given.mask is not None:
+            normalised *= given.mask
+    if "neutral" in out:
+        _pass_neutral(trainee, batch, product, given.below, kernels, out["neutral"])
+    learned = trainee.learn(batch, y, goodness, given.rate, labels, given.mask)
+    np.add(seen, learned.seen, out=seen)
 
 
 def _pass_neutral(

@@ -33,6 +33,7 @@ from ffdask.kernels.reference import (
     pairs,
     pull,
     rates,
+    repeated,
     rounded,
     working,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "pairs",
     "pull",
     "rates",
+    "repeated",
     "rounded",
     "running",
     "scale",
