@@ -362,6 +362,7 @@ vars(module).update(
     asarray=asarray,
     ascontiguousarray=ascontiguousarray,
     RawModule=RawModule,
+    get_default_memory_pool=lambda: memory.pool,
     cuda=types.SimpleNamespace(
         Stream=Stream,
         MemoryPool=memory.MemoryPool,
@@ -375,7 +376,7 @@ vars(module).update(
     ),
 )
 
-OURS = tuple(f"ffdask.kernels.{name}" for name in ("device", "cublas", "launches", "recorded", "uploaded"))
+OURS = tuple(f"ffdask.kernels.{name}" for name in ("device", "cublas", "launches", "memory", "recorded", "uploaded"))
 
 
 @contextlib.contextmanager
@@ -390,6 +391,7 @@ def in_the_place_of_cupy() -> Iterator[None]:
     try:
         yield
     finally:
+        memory.set_allocator(memory.pool.malloc)
         for name in ("cupy", *OURS):
             sys.modules.pop(name, None)
         sys.modules.update(before)

@@ -167,6 +167,9 @@ class MemoryPool:
             below = self._allocator(key[1]).mem
         return MemoryPointer(below.block, lambda: self._free[key].append(below))
 
+    def free_all_blocks(self) -> None:
+        self._free.clear()
+
 
 pool = MemoryPool()
 _everywhere: list[Any] = [pool.malloc]

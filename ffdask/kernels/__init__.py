@@ -163,6 +163,11 @@ def _backend(name: str, precision: Precision) -> Kernels:
     return cast(Kernels, module.Device(precision) if name == DEVICE else module)
 
 
+def memory_on_device() -> str:
+    """Return whose memory this process's arrays on a GPU lie in."""
+    return cast(str, importlib.import_module(f"{__name__}.memory").settled())
+
+
 def without_bfloat16() -> str:
     """Return why this machine has no bfloat16 products, in words that end a sentence; empty if it has them."""
     return cast(str, importlib.import_module(f"{__name__}.onednn").unavailable())

@@ -23,6 +23,7 @@ from numpy.typing import DTypeLike, NDArray
 from ffdask.kernels import reference
 from ffdask.kernels.cublas import Product
 from ffdask.kernels.launches import THREADS, by_columns, by_elements, by_rows, in_own_stream, launch
+from ffdask.kernels.memory import settled
 from ffdask.kernels.recorded import Repeated
 from ffdask.kernels.uploaded import gathered, uploaded
 from ffdask.resident import home, moved
@@ -74,6 +75,7 @@ class Device:
     TILE = 1 << 62
 
     def __init__(self, precision: Precision = "float32") -> None:
+        settled()
         self._product = Product(tf32=precision == "tf32")
 
     def working(self) -> AbstractContextManager[None]:
