@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from ffdask.blocks import Published
-
 
 def on_device(value: Any) -> bool:
     """Return whether a value is an array on a device."""
@@ -42,20 +40,3 @@ def read_only(array: Any) -> Any:
     if isinstance(array, np.ndarray):
         array.setflags(write=False)
     return array
-
-
-class Resident(Published):
-    """A value with arrays on this process's device: its readers here get it by reference, all others on the host."""
-
-    __slots__ = ()
-
-    def __reduce__(self) -> tuple[Any, tuple[Any]]:
-        return _same, (home(self.value),)
-
-    def plain(self) -> Any:
-        """Return the value on the host."""
-        return home(self.value)
-
-
-def _same(value: Any) -> Any:
-    return value

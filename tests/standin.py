@@ -145,7 +145,8 @@ class ndarray:
 
     def reshape(self, *shape: Any) -> ndarray:
         found = self._host.reshape(*shape)
-        return ndarray(found) if np.shares_memory(found, self._host) else self.copy().reshape(*shape)
+        viewed = not found.size or np.shares_memory(found, self._host)
+        return ndarray(found) if viewed else self.copy().reshape(*shape)
 
     def fill(self, value: float) -> None:
         memory.do(lambda host: host.fill(value), self._host)
