@@ -1,10 +1,10 @@
 """A GPU: one training step by shape, against PyTorch with CUDA graphs; and the paper's largest runs at their full size.
 
 A step is `step.py`'s: rows through a hidden layer, its loss, its update, the activities passed on. Ours is timed as a
-run has it, recorded as a CUDA graph once and replayed, and launched kernel by kernel; PyTorch's, written by hand without
-autograd, is captured in a CUDA graph and replayed. Times are
-by the GPU's own events. Of the whole runs, utilisation and memory are what `nvidia-smi` says twice a second. PyTorch is
-not a dependency: `pip install torch`, or --without-torch.
+run has it, recorded as a CUDA graph once and replayed, and launched kernel by kernel; PyTorch's, written by hand and
+without autograd, is captured in a CUDA graph and replayed. Times are by the GPU's own events. Of the whole runs,
+utilisation and memory are what `nvidia-smi` says twice a second. PyTorch is not a dependency: `pip install torch`, or
+--without-torch.
 
 python benchmarks/gpu.py --json gpu.json
 """
@@ -194,14 +194,7 @@ def main() -> None:
             other = None if given.without_torch else milliseconds(theirs(shape, precision), True, given.rounds)
             rows.append([f"step, {shape}", precision, f"{own:.4f}", f"{launched:.4f}", *_beside(own, other)])
     note = f"{described()}; {where({'fingerprint': machine.fingerprint()})}"
-    columns = [
-        "step",
-        "precision",
-        "ffdask, ms",
-        "kernel by kernel, ms",
-        "PyTorch with CUDA graphs, ms",
-        "PyTorch / ffdask",
-    ]
+    columns = ["step", "precision", "ffdask, ms", "kernel by kernel, ms", "PyTorch, graph, ms", "PyTorch / ffdask"]
     show("one training step on a GPU", columns, rows, note, given.json)
     runs: list[list[Any]] = []
     for name in given.runs:

@@ -126,24 +126,6 @@ def places(job: Job, step: Step, visit: Visit) -> Iterator[tuple[slice, slice]]:
         yield slice(copies * (start - first), copies * (stop - first)), slice(start, stop)
 
 
-def inputs_of(
-    job: Job, layer: int, step: Step, visit: Visit, index: int, inputs: Mapping[str, Any], data: Data
-) -> Iterator[tuple[slice, Inputs, Labels | None]]:
-    """Yield the minibatches of a visit that a step works through, for any layer.
-
-    Yields
-    ------
-    where : slice
-        Where its rows lie in arrays of this step's rows: `Job.copies` for each sample.
-    input : Inputs
-    labels : (n,) or None
-        True labels, where the objective reads them.
-    """
-    source = Source.of(job, layer, visit, index, inputs, data)
-    for where, rows in places(job, step, visit):
-        yield where, *source.batch(source.take(where, rows))
-
-
 def masks_of(job: Job, layer: int, step: Step, visit: Visit) -> Array | None:
     """Return dropout's mask (rows of the step, width) on a layer's normalised output in training; None without dropout.
 

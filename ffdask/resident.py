@@ -1,4 +1,4 @@
-"""Values whose arrays may lie on a device: moved as a whole, and brought to the host when they leave their process.
+"""Values whose arrays may lie on a device: moved as a whole, and brought to the host.
 
 An array on a device is known by `__cuda_array_interface__`: which library made it is the kernels' affair.
 """

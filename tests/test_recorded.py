@@ -13,7 +13,7 @@ import standin_memory
 from test_device import CASES, trained
 from test_inline import TRIPLES
 
-from ffdask import machine
+from ffdask import learning, machine
 from ffdask.kernels import DEVICE, named
 from ffdask.objectives import Paired
 from ffdask.objectives.goodness import goodness
@@ -85,9 +85,18 @@ def test_a_last_shorter_minibatch_is_launched_as_it_is(recorded, monkeypatch):
     assert graphs["launched"] == 3 * graphs["begun"]
 
 
-def test_an_objective_that_is_asked_on_the_host_is_never_recorded(recorded):
+def test_an_objective_that_is_asked_on_the_host_is_never_recorded(recorded, monkeypatch):
+    learn, turns = learning._learn, []
+
+    def watched(*given):
+        turns.append(standin_memory.recording() is not None)
+        learn(*given)
+
+    monkeypatch.setattr(learning, "_learn", watched)
     trained(DEVICE, "streaming", own=Paired(goodness), **LONG)
-    assert not standin.graphs
+    assert len(turns) == 2 * 2 * 5
+    assert not any(turns)
+    assert standin.graphs["begun"] == standin.graphs["ended"] == 2, "the head's"
 
 
 def test_a_replay_reads_nothing_on_the_host(recorded):
