@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import logging
+import re
 
 import device_host
 import numpy as np
 import pytest
 import standin
 import standin_memory
+import test_device
 from test_device import CASES, trained
 from test_inline import TRIPLES
 
@@ -248,6 +251,27 @@ def test_nobody_waits_for_the_whole_device_while_something_is_recorded(recorded,
     for number in range(3):
         named(DEVICE).gatherer(np.full((2, 2, 2), number, np.uint8))
     assert seen[2:] == [True]
+
+
+@pytest.mark.parametrize(
+    ("ours", "of", "names"),
+    [
+        (standin_memory.Stream, "Stream", ["begin_capture", "end_capture", "is_capturing", "synchronize"]),
+        (standin_memory.Graph, "Graph", ["launch"]),
+        (standin_memory.MemoryPool, "MemoryPool", ["malloc", "free_all_blocks"]),
+        (standin.Memory, "MemoryPointer", ["copy_from_device_async"]),
+    ],
+)
+def test_cupy_takes_what_the_stand_in_takes(ours, of, names):
+    cupy = pytest.importorskip("cupy", reason=test_device.LACKING)
+    for name in names:
+        # The first line of what a compiled method says of itself is its signature.
+        said = getattr(getattr(cupy.cuda, of), name).__doc__.partition("\n")[0]
+        inside = re.search(r"\((.*)\)", said)
+        theirs = re.findall(r"(\w+)(?:=\w+)?(?:,|$)", inside[1])
+        taken = list(inspect.signature(getattr(ours, name)).parameters)
+        assert theirs[: len(taken)] == taken, said
+        assert "=" in said or len(theirs) == len(taken), said
 
 
 @pytest.mark.parametrize(
