@@ -22,7 +22,8 @@ UNIT = 512
 
 graphs: Counter[str] = Counter()
 """Recordings begun, spoilt and ended, and graphs launched."""
-_blocks: weakref.WeakValueDictionary[int, np.ndarray] = weakref.WeakValueDictionary()
+_blocks: weakref.WeakValueDictionary[tuple[int, int], np.ndarray] = weakref.WeakValueDictionary()
+"""Of the driver's, by where each starts and stops."""
 _numbers = itertools.count(1)
 
 
@@ -121,7 +122,7 @@ def refused(what: str) -> None:
 
 def refused_anywhere(what: str) -> None:
     """The same for what concerns the whole device, and so what every thread records."""
-    capturing = [stream for stream in list(_streams.values()) if stream.record is not None]
+    capturing = [stream for stream in map(_streams.get, list(_streams.data)) if stream and stream.record is not None]
     for stream in capturing:
         stream.spoilt = True
     if capturing:
@@ -149,7 +150,7 @@ def malloc(size: int) -> MemoryPointer:
     """The driver's own: it may wait for the whole device."""
     refused("memory is asked of the driver")
     block = np.empty(max(size, 1), np.uint8)
-    _blocks[block.ctypes.data] = block
+    _blocks[block.ctypes.data, block.ctypes.data + len(block)] = block
     return MemoryPointer(block)
 
 
@@ -206,8 +207,9 @@ def unwritten(shape: Any, dtype: Any, order: str = "C") -> np.ndarray:
 def lasting(host: np.ndarray) -> np.ndarray:
     """The same bytes, which are not held against their pool: as a graph knows them, by their address."""
     address = host.ctypes.data
-    for start, block in list(_blocks.items()):
-        if start <= address < start + len(block):
+    for start, stop in list(_blocks.data):
+        block = _blocks.get((start, stop)) if start <= address < stop else None
+        if block is not None:
             return np.ndarray(host.shape, host.dtype, block, address - start, host.strides)
     return host
 
