@@ -11,7 +11,7 @@ is lost is shown for the last run: what the chain of steps that it waited for is
 
 python benchmarks/overlap.py --nodes 4 8 --step 0.5
 python benchmarks/overlap.py --nodes 4 --step 0.5 2 --processes
-python benchmarks/overlap.py --nodes 64 --layers 64 --width 72 --chapters 128 --step 0.5 0.2
+python benchmarks/overlap.py --nodes 64 --layers 64 --width 72 --chapters 128 --step 0.5 0.2 --who
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import critical_path
+import interpreter
 import numpy as np
 from distributed import Client, SpecCluster, Worker
 from distributed.diagnostics.plugin import WorkerPlugin
@@ -229,11 +230,13 @@ def main() -> None:
     parser.add_argument("--processes", action="store_true", help="a worker process for each node; else threads of one")
     parser.add_argument("--unshared", action="store_true", help="processes send states, and map none")
     parser.add_argument("--apart", action="store_true", help="a worker for each node, all in one process")
+    parser.add_argument("--who", action="store_true", help="show who holds the interpreter in this process (py-spy)")
     parser.add_argument("--repeats", type=int, default=1)
     given = parser.parse_args()
     rows: list[list[Any]] = []
     last: dict[str, Any] = {}
     parts: list[list[Any]] = []
+    holders: interpreter.Holders | None = None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path = make_rows(folder)
@@ -243,7 +246,8 @@ def main() -> None:
                 rates, ideal, speed_up = slowed(config, step, nodes)
                 seconds = []
                 for _ in range(given.repeats):
-                    last = measured(config, rates, folder)
+                    with interpreter.watched() if given.who else contextlib.nullcontext() as holders:
+                        last = measured(config, rates, folder)
                     seconds.append(last["train_seconds"])
                 found = median(seconds)
                 where_ = "processes" if given.processes else "workers" if given.apart else "threads"
@@ -255,6 +259,8 @@ def main() -> None:
     title = f"{given.schedule}, width {given.width}, {given.chapters} chapters, medians of {given.repeats}"
     show(title, [*columns, "peak, GB"], rows, where(last), given.json)
     show("of the last run", critical_path.COLUMNS, parts, "", None)
+    if holders:
+        show("of the last run", interpreter.COLUMNS, holders.rows(), "", None)
 
 
 if __name__ == "__main__":
