@@ -189,7 +189,8 @@ def _deal(seed: int, rows: int, chunk: int, validation: int) -> list[Rows]:
 @lru_cache(maxsize=4)
 def held_out(seed: int, rows: int, validation: int) -> Rows:
     """Return which `validation` of all training `rows` are held out, sorted."""
-    held: Rows = np.sort(permuted(draws.generator(seed, "validation"), rows)[:validation])
+    # A permutation of all rows is drawn only where some are held out of them.
+    held: Rows = np.sort(permuted(draws.generator(seed, "validation"), rows)[:validation]) if validation else numbers(0)
     held.setflags(write=False)
     return held
 
