@@ -69,7 +69,8 @@ def inputs_of(
     for start, stop, _ in within:
         where, rows = slice(copies * (start - first), copies * (stop - first)), order[start:stop]
         if layer > 1:
-            batch: Inputs = Activities(inputs["activities"][index][where])
+            neutral = inputs["neutral"][index][start - first : stop - first] if "neutral" in inputs else None
+            batch: Inputs = Activities(inputs["activities"][index][where], neutral)
         else:
             assert images is not None
             assert truth is not None

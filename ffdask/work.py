@@ -146,16 +146,16 @@ def _train(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outco
         rates = kernels.rates([factor for _, _, factor in within], trainee.now.steps)
         batches = inputs_of(job, step.layer, step, visit, index, inputs, data)
         for rate, (where, batch, labels) in zip(rates, batches, strict=True):
-            y, goodness, product = trainee.forward(batch)
+            y, goodness, beside = trainee.forward(batch)
             kept = None if mask is None else mask[where]
             if "activities" in passed:
                 normalised = kernels.normalise(y, goodness, passed["activities"][-1][where])
                 if kept is not None:
                     normalised *= kept
             if "neutral" in passed:
-                half = slice(where.start // 2, where.stop // 2)
-                below = inputs["neutral"][index][half] if "neutral" in inputs else None
-                _pass_neutral(trainee, batch, product, below, kernels, passed["neutral"][-1][half])
+                assert beside is not None
+                out = passed["neutral"][-1][where.start // 2 : where.stop // 2]
+                _pass_neutral(trainee, batch, beside, kernels, out)
             learned = trainee.learn(batch, y, goodness, rate, labels, kept)
             measured = measured + learned if measured else learned
     assert measured is not None
@@ -163,16 +163,10 @@ def _train(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outco
     return {"state": trainee.state(), **pieces, "record": measured.record()}
 
 
-def _pass_neutral(
-    trainee: Trainee, batch: Inputs, product: Array | None, below: Array | None, kernels: Kernels, out: Array
-) -> None:
+def _pass_neutral(trainee: Trainee, batch: Inputs, beside: Array, kernels: Kernels, out: Array) -> None:
     """Write the normalised activities (n, width) of the minibatch's neutral rows, before its update, into `out`."""
     weights = trainee.now.weights
-    if isinstance(batch, Overlaid) and product is not None:
-        z = batch.pixels.neutral(product, weights, kernels)
-    else:
-        assert below is not None
-        z = kernels.matmul(below, weights)
+    z = batch.pixels.neutral(beside, weights, kernels) if isinstance(batch, Overlaid) else beside
     kernels.normalise(*kernels.activate(z, trainee.now.bias), out)
 
 
