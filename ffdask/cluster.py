@@ -13,7 +13,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,7 @@ from ffdask.joining import OneThread, Sharing, check_bits, check_versions, slot_
 from ffdask.kept import is_kept
 from ffdask.lost import Watch
 from ffdask.scheduler import connect, wait_for_workers
-from ffdask.slots import Slot, addresses_of, is_there, workers_of
+from ffdask.slots import Slot, addresses_of, in_order, is_there, says_gpu, workers_of
 from ffdask.tables import ClusterTable
 
 TRIES = 3
@@ -51,7 +51,11 @@ class Cluster:
     fingerprints : dict
         Worker name -> what its bits depend on.
     lacks : callable
-        Called on each worker that is taken in: returns what it lacks for the run, empty if nothing.
+        ``lacks(gpu)`` is called on each worker that is taken in, by whether it has a GPU: returns what it lacks for the
+        run, empty if nothing.
+    gpu : bool
+        Whether there must be a worker with a GPU. Given workers say so; those of the run's own cluster all count as
+        having one, and are asked.
     """
 
     client: Client
@@ -59,7 +63,8 @@ class Cluster:
     embedded: bool
     threads: bool
     fingerprints: dict[str, dict[str, str]]
-    lacks: Callable[[], str] = lambda: ""
+    lacks: Callable[[bool], Callable[[], str]] = lambda gpu: str
+    gpu: bool = False
     _refused: set[str] = field(default_factory=set)
 
     @property
@@ -73,6 +78,10 @@ class Cluster:
         if not self.embedded:
             return str(self.client.dashboard_link)
         return f"http://127.0.0.1:{self.client.scheduler_info()['services']['dashboard']}/status"
+
+    def on_each_gpu(self, function: Callable[..., Any]) -> dict[str, Any]:
+        """Return what ``function()`` returns on each worker that has a GPU; else as `on_each_worker`."""
+        return self._on([slot for slot in self.slots if slot.gpu], function)
 
     def on_each_worker(self, function: Callable[..., Any], *args: Any) -> dict[str, Any]:
         """Return what ``function(*args)`` returns on each worker, by the worker's name.
@@ -88,6 +97,9 @@ class Cluster:
         RunFailed
             If the scheduler is gone.
         """
+        return self._on(self.slots, function, *args)
+
+    def _on(self, slots: Sequence[Slot], function: Callable[..., Any], *args: Any) -> dict[str, Any]:
         asked = uuid.uuid4().hex
         futures = [
             self.client.submit(
@@ -97,19 +109,20 @@ class Cluster:
                 resources={slot.resource: 0},
                 pure=False,
             )
-            for slot in self.slots
+            for slot in slots
         ]
         try:
-            values = Watch(self.client, self.slots).gather(futures)
+            values = Watch(self.client, slots).gather(futures)
         except Lost as lost:
             gone = f"worker {', '.join(lost.workers)} went" if lost.workers else "a worker went"
             raise Lost(f"{gone} before it had answered what it can do; start again") from lost
-        return dict(zip([slot.name for slot in self.slots], values, strict=True))
+        return dict(zip([slot.name for slot in slots], values, strict=True))
 
     def take_stock(self, table: ClusterTable, say: Say) -> None:
         """Let go of workers that are gone, take in those that have come, as many as were asked for; wait for one.
 
-        A worker that cannot be used is named, and left alone.
+        If one with a GPU is needed, it is that one which is waited for. A worker that cannot be used is named, and left
+        alone.
 
         Raises
         ------
@@ -120,9 +133,7 @@ class Cluster:
         while True:
             known = workers_of(self.client)
             self.slots = [slot for slot in self.slots if is_there(slot, known)]
-            strange = known.keys() - {slot.address for slot in self.slots} - self._refused
-            room = table.workers - len(self.slots) if table.workers else len(strange)
-            for address in sorted(strange, key=lambda address: str(known[address]["name"]))[:room]:
+            for address in self._to_take(known, table):
                 try:
                     self._take({address: known[address]}, table, say)
                 except BadInput as error:
@@ -131,26 +142,47 @@ class Cluster:
                 except (OSError, KeyError):
                     # Gone again.
                     continue
-            if self.slots:
+            if self.slots and not self._lacks_gpu():
                 return
+            who = "no worker with a GPU" if self.slots else "no worker"
             if time.monotonic() > deadline:
-                raise RunFailed(f"no worker is left, and none came within {table.wait:g} s (cluster.wait)")
+                raise RunFailed(f"{who} is left, and none came within {table.wait:g} s (cluster.wait)")
             if not said:
-                say(f"no worker is left: waiting up to {table.wait:g} s for one")
+                say(f"{who} is left: waiting up to {table.wait:g} s for one")
                 said = True
             time.sleep(0.2)
+
+    def _lacks_gpu(self) -> bool:
+        return self.gpu and not any(slot.gpu for slot in self.slots)
+
+    def _has_gpu(self, info: Mapping[str, Any]) -> bool:
+        return self.embedded or says_gpu(info)
+
+    def _to_take(self, known: Mapping[str, Mapping[str, Any]], table: ClusterTable) -> list[str]:
+        """Return the addresses of the workers to take in: as many as are asked for, one with a GPU if need be."""
+        seen = self._refused | {slot.address for slot in self.slots}
+        strange = in_order({at: info for at, info in known.items() if at not in seen}, self.gpu)
+        if not table.workers:
+            return strange
+        room = table.workers - len(self.slots)
+        if self._lacks_gpu() and not (strange and self._has_gpu(known[strange[0]])):
+            # The last place is kept for one that has.
+            room -= 1
+        return strange[: max(room, 0)]
 
     def _take(self, workers: dict[str, dict[str, Any]], table: ClusterTable, say: Say) -> None:
         if not workers:
             return
         if not self.embedded:
             check_versions(self.client, workers)
-        lacking = {
-            address: what for address, what in self.client.run(self.lacks, workers=list(workers)).items() if what
-        }
-        if lacking:
-            raise BadInput("; ".join(f"worker {workers[address]['name']}: {what}" for address, what in lacking.items()))
-        found = [slot_of(self.client, address, info) for address, info in workers.items()]
+        gpus = {address: self._has_gpu(info) for address, info in workers.items()}
+        for gpu in set(gpus.values()):
+            alike = [address for address in workers if gpus[address] == gpu]
+            answers = self.client.run(self.lacks(gpu), workers=alike)
+            lacking = [f"worker {workers[address]['name']}: {what}" for address, what in answers.items() if what]
+            if lacking:
+                raise BadInput("; ".join(lacking))
+        found = [slot_of(self.client, address, info, gpus[address]) for address, info in workers.items()]
         prints = self.client.run(machine.fingerprint, workers=list(workers))
         fingerprints = {slot.name: prints[slot.address] for slot in found}
         check_bits(fingerprints, table.strict_bits, say)
@@ -239,7 +271,9 @@ def _process_peak() -> tuple[tuple[str, int], int]:
 
 
 @contextlib.contextmanager
-def open_cluster(table: ClusterTable, run: str, say: Say, client: Client | None = None) -> Iterator[Cluster]:
+def open_cluster(
+    table: ClusterTable, run: str, say: Say, client: Client | None = None, gpu: bool = False
+) -> Iterator[Cluster]:
     """Open the cluster that a configuration asks for; close what was opened here at the end.
 
     Parameters
@@ -251,12 +285,14 @@ def open_cluster(table: ClusterTable, run: str, say: Say, client: Client | None 
         Takes a line for the user.
     client : distributed.Client, optional
         A client to use as it is, in place of what `table` names; of a cluster that the process keeps, or of anybody's.
+    gpu : bool
+        Whether a worker with a GPU is needed.
 
     Raises
     ------
     BadInput
-        If the scheduler does not answer, if there are too few workers, or if workers lack ffdask or have another
-        version of it (or, with `strict_bits`, other bits).
+        If the scheduler does not answer, if there are too few workers or none with a GPU, or if workers lack ffdask or
+        have another version of it (or, with `strict_bits`, other bits).
     RunFailed
         If an embedded cluster cannot be started, a scheduler goes, or workers go before they have answered.
     """
@@ -268,11 +304,12 @@ def open_cluster(table: ClusterTable, run: str, say: Say, client: Client | None 
             made = _started(stack, table) if embedded else connect(table)
             # Not the default: a user's own Dask computations must not come here, while the run lasts or after it.
             client = stack.enter_context(Client(made, set_as_default=False) if embedded else made)
-        cluster = Cluster(client, [], embedded, threads=embedded and not table.processes, fingerprints={})
+        threads = embedded and not table.processes
+        cluster = Cluster(client, [], embedded, threads, fingerprints={}, gpu=gpu)
         plugin, tries = OneThread(run), 0
         stack.callback(_unregister, client, plugin.name)
         while not cluster.slots:
-            workers = wait_for_workers(client, table, say, embedded)
+            workers = wait_for_workers(client, table, say, embedded, gpu and not embedded)
             try:
                 if not embedded:
                     check_versions(client, workers)

@@ -74,10 +74,10 @@ def check_versions(client: Client, workers: Sequence[str] | dict[str, Any]) -> N
         raise BadInput(f"cluster: {listed}; every worker needs ffdask {ours}: install it there and start it again")
 
 
-def slot_of(client: Client, address: str, info: dict[str, Any]) -> Slot:
+def slot_of(client: Client, address: str, info: dict[str, Any], gpu: bool = False) -> Slot:
     """Return a worker's slot; one that came without our resource is given it, in units of its threads.
 
-    A worker started with ``--resources ffdask=k`` has k units.
+    A worker started with ``--resources ffdask=k`` has k units. What else it offers stays as it is.
 
     Raises
     ------
@@ -88,12 +88,12 @@ def slot_of(client: Client, address: str, info: dict[str, Any]) -> Slot:
     name = str(info["name"])
     own = resource_name(name)
     if own in resources:
-        return Slot(address, name, int(resources[own]))
+        return Slot(address, name, int(resources[own]), gpu)
     units = int(resources.get("ffdask", info["nthreads"]))
     if units < 1:
         raise BadInput(f"cluster: worker {name} came with the resource ffdask={units}; it needs at least one unit")
     client.run(_set_resource, own, units, workers=[address])
-    return Slot(address, name, units)
+    return Slot(address, name, units, gpu)
 
 
 async def _set_resource(name: str, units: int, dask_worker: Worker) -> None:
