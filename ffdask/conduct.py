@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ffdask import checkpoints, datasets, machine
 from ffdask.changes import Change
 from ffdask.checkpoints import Checkpoint
-from ffdask.cluster import Cluster, open_cluster
+from ffdask.cluster import Cluster
 from ffdask.config import Config
 from ffdask.controls import Controls
 from ffdask.datasets import Dataset
@@ -30,6 +30,7 @@ from ffdask.interrupts import Interrupts, heeded
 from ffdask.job import Job
 from ffdask.lost import telling_of_the_scheduler
 from ffdask.network import Network
+from ffdask.opening import open_cluster
 from ffdask.placement import (
     misplaced,
     place,
@@ -51,7 +52,7 @@ from ffdask.plan import (
     schedule_of,
     text,
 )
-from ffdask.precision import Ask, lacking, note_gpus, settle
+from ffdask.precision import Ask, describing, lacking, note_gpus, settle
 from ffdask.precision import here as asked_here
 from ffdask.recovery import see_through
 from ffdask.resolved import check_change, resolve
@@ -165,7 +166,7 @@ def conduct(
         interrupts.check()
         federation = federate(config, dataset, cluster, say)
         config = settle(config, *_asked(cluster, say))
-        cluster.lacks = lacking(config)
+        cluster.lacks, cluster.describes = lacking(config), describing(config)
         note_gpus(config, cluster.on_each_gpu if mixed else cluster.on_each_worker, cluster.fingerprints, say)
         resolved = resolve(config, dataset, cluster.units, federation)
         slots, ahead = place(resolved, cluster.slots)

@@ -11,6 +11,7 @@ from ffdask.accelerator import described, unusable, without_tensor_cores
 from ffdask.config import Config
 from ffdask.driver import NO_DRIVER
 from ffdask.errors import BadInput
+from ffdask.joining import check_gpus
 from ffdask.kernels import without_bfloat16
 
 Say = Callable[[str], None]
@@ -18,8 +19,8 @@ Question = Callable[[], str]
 Ask = Callable[[Question], Mapping[str, str]]
 """Asks whoever computes why something cannot be; returns who -> why, empty if it can."""
 
-Lacks = Callable[[bool], Question]
-"""Returns the question what somebody lacks who is to compute, by whether nodes of a GPU are among what it may get."""
+ByKind = Callable[[bool], Question]
+"""Returns the question for somebody who is to compute, by whether nodes of a GPU are among what it may get."""
 
 
 def here(question: Question) -> Mapping[str, str]:
@@ -53,7 +54,7 @@ def settle(config: Config, ask: Ask, say: Say, ask_gpus: Ask | None = None) -> C
     return _precision(config, ask, say, ask_gpus)
 
 
-def lacking(config: Config) -> Lacks:
+def lacking(config: Config) -> ByKind:
     """Return what asks what somebody lacks who is to compute by a settled configuration."""
     training = config.training
 
@@ -92,14 +93,15 @@ def note_gpus(config: Config, ask: Ask, fingerprints: Mapping[str, dict[str, str
     """
     if config.training.device != "gpu" and not config.training.gpu_nodes:
         return
-    found = ask(described)
-    for worker, gpu in found.items():
+    for worker, gpu in ask(described).items():
         fingerprints[worker]["gpu"] = gpu
-    if len(set(found.values())) > 1:
-        unlike = "; ".join(f"worker {worker}: {gpu}" for worker, gpu in found.items())
-        if config.cluster.strict_bits:
-            raise BadInput(f"cluster.strict_bits (--strict-bits): {unlike}; use like GPUs, or leave the flag out")
-        say(f"the same bits are not promised: {unlike}")
+    check_gpus(fingerprints, config.cluster.strict_bits, say)
+
+
+def describing(config: Config) -> ByKind:
+    """Return what asks a worker for the GPU that its bits depend on, by whether it has one; empty if none computes."""
+    training = config.training
+    return lambda gpu: described if training.device == "gpu" or (gpu and training.gpu_nodes) else str
 
 
 def _device(config: Config, ask: Ask, say: Say) -> Config:

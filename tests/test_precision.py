@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from ffdask import precision as room
-from ffdask.accelerator import unusable, without_tensor_cores
+from ffdask.accelerator import described, unusable, without_tensor_cores
 from ffdask.config import load
 from ffdask.driver import NO_DRIVER
 from ffdask.errors import BadInput
 from ffdask.kernels import without_bfloat16
-from ffdask.precision import lacking, note_gpus, settle
+from ffdask.precision import describing, lacking, note_gpus, settle
 
 
 def asked(precision="float32", device="cpu"):
@@ -164,6 +164,14 @@ def test_what_a_worker_lacks_that_joins_a_mixed_run(monkeypatch, has_gpu, gone, 
     for name in ("unusable", "without_tensor_cores", "without_bfloat16"):
         monkeypatch.setattr(room, name, lambda name=name: f"no {name}" if name in gone else "")
     assert lacking(mixed("bfloat16"))(has_gpu)() == lacks
+
+
+def test_a_worker_that_joins_says_which_gpu_its_bits_depend_on_where_one_computes():
+    def asks(config):
+        return [describing(config)(has_gpu) is described for has_gpu in (True, False)]
+
+    assert (asks(mixed()), asks(asked(device="gpu")), asks(asked())) == ([True, False], [True] * 2, [False] * 2)
+    assert describing(asked())(True)() == ""
 
 
 def test_gpus_are_part_of_what_bits_depend_on():

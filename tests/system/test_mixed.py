@@ -82,7 +82,9 @@ def digest(inline_digest):
 
 
 @pytest.mark.slow
-def test_a_gpu_node_waits_for_a_gpu_and_goes_on_to_the_bits_of_a_run_in_one_thread(train, digest, tmp_path):
+def test_a_gpu_node_waits_for_a_gpu_and_goes_on_to_the_bits_of_a_run_in_one_thread(
+    train, digest, tmp_path, monkeypatch
+):
     expected = digest(**MIXED)
     said, watcher = [], Nodes()
     with given(tmp_path, workers=1) as (address, client), contextlib.ExitStack() as stack:
@@ -93,6 +95,7 @@ def test_a_gpu_node_waits_for_a_gpu_and_goes_on_to_the_bits_of_a_run_in_one_thre
 
         def come():
             left.extend(watcher.seen)
+            monkeypatch.setenv("FFDASK_TEST_CARD", "Card 1")
             stack.enter_context(gpu_worker(address, tmp_path, 2))
 
         def kill():
@@ -109,6 +112,8 @@ def test_a_gpu_node_waits_for_a_gpu_and_goes_on_to_the_bits_of_a_run_in_one_thre
     assert "gpu nodes: 1 on worker1; the others by a CPU" in said
     assert "no worker with a GPU is left: waiting up to 60 s for one" in said
     assert any("worker worker1" in line and "is gone; going on after round" in line for line in said)
+    card = f"CUDA 12.4, numpy {np.__version__}"
+    assert f"the same bits are not promised: worker worker1: Card 0, {card}; worker worker2: Card 1, {card}" in said
     assert run.summary["gpu_nodes"] == run.recorded["gpu_nodes"] == [1]
 
 
