@@ -33,8 +33,8 @@ def rows_of(job: Job, visit: Visit, data: Data) -> tuple[Images, Labels]:
         gather = kernels.gatherer(every)
         if gather is not None:
             return gather(rows, drawn(len(rows), job.shift, draw)), kernels.here(labels[rows])
-    images, labels = data.chunk(visit.chunk)
-    return kernels.here(shifted(images, job.shift, draw)), kernels.here(labels)
+    images = shifted(data.images(visit.chunk), job.shift, draw)
+    return kernels.here(images), kernels.here(data.labels(visit.chunk))
 
 
 def order_of(job: Job, visit: Visit) -> NDArray[np.intp]:
@@ -65,7 +65,7 @@ def inputs_of(
     first, order = within[0][0], order_of(job, visit)
     images, truth = rows_of(job, visit, data) if layer == 1 else (None, None)
     if truth is None and copies == 1:
-        truth = named(job.kernels).here(data.chunk(visit.chunk)[1])
+        truth = named(job.kernels).here(data.labels(visit.chunk))
     for start, stop, _ in within:
         where, rows = slice(copies * (start - first), copies * (stop - first)), order[start:stop]
         if layer > 1:

@@ -165,7 +165,7 @@ def _located(dataset: Dataset) -> str:
 
 
 def _sent(chunks: Mapping[int, tuple[Images, Labels]]) -> Data:
-    return Data(lambda number: chunks[number], lambda: chunks[-1])
+    return Data(lambda number: chunks[number][0], lambda number: chunks[number][1], lambda: chunks[-1])
 
 
 def pick(outcome: Outcome, piece: str) -> Outcome:

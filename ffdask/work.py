@@ -61,7 +61,7 @@ def perform(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outc
 def _negatives(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outcome:
     kind, drawn = job.kind_of_negatives, []
     for index, visit in enumerate(step.visits):
-        labels = data.chunk(visit.chunk)[1]
+        labels = data.labels(visit.chunk)
         scores = _scores(job, step, index, inputs, data)
         # A label that is drawn once is drawn as on the chunk's first visit.
         named = Visit(0, visit.chunk) if kind.once else visit
@@ -235,10 +235,10 @@ def _head(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outcom
     recorded: dict[Visit, tuple[Labels, Array]] = {}
     losses, wrong, total = [], 0, 0
     for index, visit in enumerate(step.visits):
-        labels, within = data.chunk(visit.chunk)[1], spans(job, step, visit)
+        labels, within = data.labels(visit.chunk), spans(job, step, visit)
         first, last = within[0][0], within[-1][1]
-        # A copy: a view would keep the whole visit's order with each minibatch.
-        rows = job.calendar.order(visit)[first:last].copy()
+        # New and in few bytes: they are kept for as long as their probabilities may be read.
+        rows = job.calendar.order(visit)[first:last].astype(np.uint32)
         truth, logits = kernels.here(labels[rows]), []
         rates = kernels.rates([factor for _, _, factor in within], 0)
         for rate, (start, stop, _) in zip(rates, within, strict=True):
