@@ -14,6 +14,7 @@ import standin
 from device_host import COMPILER, LACKING
 from distributed import Client
 
+import ffdask
 from ffdask import accelerator
 from ffdask.conduct import conduct, dry_run
 from ffdask.config import load
@@ -185,6 +186,10 @@ def test_workers_of_ones_own_are_asked_and_say_nothing(train, digest, name, work
     prints = [worker["gpu"] for worker in run.recorded["workers"].values()]
     assert prints == [f"Card 0, CUDA 12.4, numpy {np.__version__}"] * workers
     assert (run.recorded["device"], run.recorded["kernels"]) == ("cpu", "numba")
+    # Where there is no GPU it is read, and answers.
+    opened = ffdask.open_run(run.path)
+    assert opened.network.sha256() == expected
+    assert opened.predict(np.zeros((3, 8, 8), np.uint8)).shape == (3,)
 
 
 @pytest.mark.slow
