@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from ffdask.calendar import Calendar, Rows, kept_rows
 from ffdask.changes import Change, changed
 from ffdask.errors import RunFailed
 from ffdask.head import HeadRecipe, HeadState, initial_head
-from ffdask.kernels import BACKENDS, Precision
+from ffdask.kernels import BACKENDS, DEVICE, Precision
 from ffdask.labels import Overlay
 from ffdask.layer import LayerRecipe, LayerState, Optimizer, initial_state
 from ffdask.negatives import NEGATIVES, Kind
@@ -47,7 +47,9 @@ class Job:
     shift : int
         Pixels by which images are shifted at random.
     kernels : str
-        The backend's name.
+        The backend's name; see `on`.
+    gpu_nodes : tuple of int
+        Nodes whose steps a GPU computes, whatever `kernels` is.
     precision : str
         Of the large products.
     changes : tuple of Change
@@ -69,6 +71,11 @@ class Job:
     kernels: str = BACKENDS[0]
     precision: Precision = "float32"
     changes: tuple[Change, ...] = ()
+    gpu_nodes: tuple[int, ...] = ()
+
+    def on(self, node: int) -> Job:
+        """Return the job as a node does it: by a GPU's kernels, if it is one of `gpu_nodes`."""
+        return replace(self, kernels=DEVICE) if node in self.gpu_nodes else self
 
     def at(self, round_: int) -> Job:
         """Return the job as it is in a round: with every change made that is for its chapter, or for one before."""

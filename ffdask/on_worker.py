@@ -91,7 +91,7 @@ def run_step(
         raise _failed(step, failure)
     if sharded:
         outcome = {piece: _stays(step, piece, value) for piece, value in outcome.items()}
-    if job.kernels == DEVICE:
+    if job.on(step.node).kernels == DEVICE:
         outcome = {piece: _resident(piece, value) for piece, value in outcome.items()}
     if blocks.shared():
         outcome = {piece: _published(piece, value) for piece, value in outcome.items()}
