@@ -6,16 +6,18 @@ new memory of the true size, every page written, and whoever reads it checks its
 the step's time; the wait is what is left of it. A step takes as long as the cost model says, scaled so that the layers'
 training steps take `--step` seconds in the mean.
 
-Efficiency is the ideal makespan (list scheduling, free transfers, no overhead) over the measured training seconds.
+Efficiency is the ideal makespan (list scheduling, free transfers, no overhead) over the measured training seconds. What
+is lost is shown for the last run: what the chain of steps that it waited for is made of (`critical_path.py`).
 
 python benchmarks/overlap.py --nodes 4 8 --step 0.5
 python benchmarks/overlap.py --nodes 4 --step 0.5 2 --processes
-python benchmarks/overlap.py --nodes 64 --layers 64 --width 72 --chapters 128 --step 0.5 0.2
+python benchmarks/overlap.py --nodes 64 --layers 64 --width 72 --chapters 128 --step 0.5 0.2 --who
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import tempfile
 import time
 import zlib
@@ -25,6 +27,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import critical_path
+import interpreter
 import numpy as np
 from distributed import Client, SpecCluster, Worker
 from distributed.diagnostics.plugin import WorkerPlugin
@@ -37,6 +41,7 @@ from ffdask.embedded import embedded_cluster
 from ffdask.head import HeadState
 from ffdask.job import Data, Job
 from ffdask.layer import LayerState, frozen
+from ffdask.plan import cut_rounds, schedule_of
 from ffdask.resolved import resolve
 from ffdask.schedules.costs import NOMINAL, Rates, activity_bytes, cost
 from ffdask.schedules.ideal import makespan
@@ -196,6 +201,16 @@ def emulating(rates: Rates, table: ClusterTable) -> Iterator[SpecCluster]:
         yield started
 
 
+def lost(config: Config, rates: Rates, nodes: int, folder: Path) -> list[list[Any]]:
+    """Return what the chain of steps is made of that an emulated run's end waited for."""
+    resolved = resolve(config, datasets.obtain(config.data.dataset), nodes)
+    records = [json.loads(line) for line in (folder / "run" / "records.jsonl").read_text().splitlines()]
+    steps = static_steps(schedule_of(resolved), resolved.plan)
+    return critical_path.parts_of(
+        records, steps, lambda step: cost(resolved.job, step).seconds(rates), cut_rounds(resolved)
+    )
+
+
 def _peak(summary: dict[str, Any]) -> float:
     return float(summary["peak_memory_bytes"]) / 1e9
 
@@ -215,10 +230,13 @@ def main() -> None:
     parser.add_argument("--processes", action="store_true", help="a worker process for each node; else threads of one")
     parser.add_argument("--unshared", action="store_true", help="processes send states, and map none")
     parser.add_argument("--apart", action="store_true", help="a worker for each node, all in one process")
+    parser.add_argument("--who", action="store_true", help="show who holds the interpreter in this process (py-spy)")
     parser.add_argument("--repeats", type=int, default=1)
     given = parser.parse_args()
     rows: list[list[Any]] = []
     last: dict[str, Any] = {}
+    parts: list[list[Any]] = []
+    holders: interpreter.Holders | None = None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path = make_rows(folder)
@@ -228,16 +246,21 @@ def main() -> None:
                 rates, ideal, speed_up = slowed(config, step, nodes)
                 seconds = []
                 for _ in range(given.repeats):
-                    last = measured(config, rates, folder)
+                    with interpreter.watched() if given.who else contextlib.nullcontext() as holders:
+                        last = measured(config, rates, folder)
                     seconds.append(last["train_seconds"])
                 found = median(seconds)
                 where_ = "processes" if given.processes else "workers" if given.apart else "threads"
                 where_ += ", unshared" if given.unshared else ""
                 figures = (ideal, found, ideal / found, speed_up, speed_up * ideal / found)
                 rows.append([f"{nodes} {where_}", len(config.network.layers), step, *figures, _peak(last)])
+                parts = lost(config, rates, nodes, folder)
     columns = ["nodes", "layers", "step, s", "ideal, s", "measured, s", "efficiency", "ideal speed-up", "speed-up"]
     title = f"{given.schedule}, width {given.width}, {given.chapters} chapters, medians of {given.repeats}"
     show(title, [*columns, "peak, GB"], rows, where(last), given.json)
+    show("of the last run", critical_path.COLUMNS, parts, "", None)
+    if holders:
+        show("of the last run", interpreter.COLUMNS, holders.rows(), "", None)
 
 
 if __name__ == "__main__":

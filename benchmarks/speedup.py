@@ -1,13 +1,17 @@
 """Each schedule with one and with two workers of one compute thread each, alternating, beside its plan's ideal.
 
-What two workers can gain at most is the plan's ideal times the machine's ceiling: how fast each of two copies of a
-training step's loop is while both run, with nothing of Dask, over one alone. `sequential` and `all-layers` are one
-computation, so two workers are compared with whichever of them is faster on one.
+What two workers can gain at most is the plan's ideal times the machine's ceiling, of which there are two: how fast each
+of two copies of a training step's loop is while both run, with nothing of Dask, over one alone; and the same of two
+whole runs, `sequential` on one unit, which share nothing but the machine. The loop's few arrays stay in the caches, a
+run's rows and activities come from memory. `sequential` and `all-layers` are one computation, so two workers are
+compared with whichever of them is faster on one.
 
 python benchmarks/speedup.py --epochs 2 --chapters 40 --repeats 3
 """
 
 from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
 
 from floor import seconds as seconds_of
 from side_by_side import arguments, median, show, train, where
@@ -37,6 +41,13 @@ def ceiling(widths: list[int], rows: int = 200) -> float:
         return seconds_of(loops[:1], 100) / seconds_of(loops, 100)
 
 
+def at_once(flags: list[str], alone: float) -> float:
+    """Return how fast each of two independent runs is while both go, over one alone, which takes `alone` seconds."""
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: train(*flags)["train_seconds"], range(2)))
+    return 2 * alone / sum(both)
+
+
 def main() -> None:
     parser = arguments(__doc__.partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=2)
@@ -51,9 +62,10 @@ def main() -> None:
     busy: dict[str, list[float]] = {name: [] for name in names}
     last = {}
     widths = [int(width) for width in given.layers.split(",")]
-    ceilings: list[float] = []
+    loops: list[float] = []
+    runs: list[float] = []
     for _ in range(given.repeats):
-        ceilings.append(ceiling(widths))
+        loops.append(ceiling(widths))
         for name in names:
             for units in (1, 2):
                 flags = ["--schedule", name, "--epochs", str(given.epochs), "--chapters", str(given.chapters)]
@@ -64,6 +76,8 @@ def main() -> None:
                 seconds[name, units].append(last["train_seconds"])
                 if units == 2:
                     busy[name].append(last["utilization"])
+                elif name == "sequential":
+                    runs.append(at_once(flags, last["train_seconds"]))
     rows = []
     for name in names:
         one, two = median(seconds[name, 1]), median(seconds[name, 2])
@@ -72,9 +86,14 @@ def main() -> None:
         least = min(same, key=lambda each: median(seconds[each, 1])) if name in same else name
         ratios = [a / b for a, b in zip(seconds[least, 1], seconds[name, 2], strict=True)]
         ideal = ideal_speed_up(keys)
-        share = median([ratio / (ideal * most) for ratio, most in zip(ratios, ceilings, strict=True)])
-        rows.append([name, one, two, median(ratios), ideal, median(ceilings), share, median(busy[name])])
-    columns = ["schedule", "1 worker, s", "2 workers, s", "speed-up", "ideal", "ceiling", "of both", "busy of 2"]
+        shares = [
+            median([ratio / (ideal * most) for ratio, most in zip(ratios, ceilings, strict=True)])
+            for ceilings in (loops, runs)
+        ]
+        figures = [median(ratios), ideal, median(loops), shares[0], median(runs), shares[1], median(busy[name])]
+        rows.append([name, one, two, *figures])
+    columns = ["schedule", "1 worker, s", "2 workers, s", "speed-up", "ideal", "loops at once", "of ideal x loops"]
+    columns += ["runs at once", "of ideal x runs", "busy of 2"]
     title = f"{given.layers}, {given.epochs} epochs, {given.chapters} chapters, medians of {given.repeats}"
     show(title, columns, rows, where(last), given.json)
 

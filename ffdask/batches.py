@@ -34,8 +34,8 @@ def rows_of(job: Job, visit: Visit, data: Data) -> tuple[Images, Labels]:
         gather = kernels.gatherer(every)
         if gather is not None:
             return gather(rows, drawn(len(rows), job.shift, draw)), kernels.here(labels[rows])
-    images, labels = data.chunk(visit.chunk)
-    return kernels.here(shifted(images, job.shift, draw)), kernels.here(labels)
+    images = shifted(data.images(visit.chunk), job.shift, draw)
+    return kernels.here(images), kernels.here(data.labels(visit.chunk))
 
 
 def order_of(job: Job, visit: Visit) -> NDArray[np.intp]:
@@ -57,12 +57,13 @@ class Taken:
     ----------
     rows : (n,)
         Their numbers among the visit's images and labels.
-    activities : (rows, fan_in) or None
-        Of the layer below; None for layer one.
+    activities, neutral : (rows, fan_in), (n, fan_in) or None
+        Of the layer below; None for layer one, and where no neutral rows pass.
     """
 
     rows: NDArray[np.intp]
     activities: Array | None
+    neutral: Array | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +79,8 @@ class Source:
         As layer one takes them, and true labels, where the objective reads them.
     wrong : (n,) or None
         Negative labels.
-    activities : (rows of the step, fan_in) or None
-        Of the layer below; None for layer one.
+    activities, neutral : (rows of the step, fan_in), (samples of the step, fan_in) or None
+        Of the layer below; None for layer one, and where no neutral rows pass.
     """
 
     job: Job
@@ -88,27 +89,31 @@ class Source:
     truth: Labels | None
     wrong: Labels | None
     activities: Array | None
+    neutral: Array | None
 
     @classmethod
     def of(cls, job: Job, layer: int, visit: Visit, index: int, inputs: Mapping[str, Any], data: Data) -> Source:
         """Return the source of a step's visit number `index`, for any layer."""
         images, truth = rows_of(job, visit, data) if layer == 1 else (None, None)
         if truth is None and job.copies == 1:
-            truth = named(job.kernels).here(data.chunk(visit.chunk)[1])
+            truth = named(job.kernels).here(data.labels(visit.chunk))
         wrong = inputs["labels"][index] if layer == 1 and job.copies == 2 else None
         activities = inputs["activities"][index] if layer > 1 else None
-        return cls(job, order_of(job, visit), images, truth, wrong, activities)
+        neutral = inputs["neutral"][index] if layer > 1 and "neutral" in inputs else None
+        return cls(job, order_of(job, visit), images, truth, wrong, activities, neutral)
 
     def take(self, where: slice, rows: slice) -> Taken:
         """Return what a minibatch takes; `where` and `rows` are as `places` says."""
-        return Taken(self.order[rows], None if self.activities is None else self.activities[where])
+        samples = slice(where.start // self.job.copies, where.stop // self.job.copies)
+        activities = None if self.activities is None else self.activities[where]
+        return Taken(self.order[rows], activities, None if self.neutral is None else self.neutral[samples])
 
     def batch(self, taken: Taken) -> tuple[Inputs, Labels | None]:
         """Return a minibatch as the layer takes it, and its true labels (n,), where the objective reads them."""
         rows, alone = taken.rows, self.job.copies == 1
         truth = self.truth[rows] if self.truth is not None else None
         if taken.activities is not None:
-            return Activities(taken.activities), truth if alone else None
+            return Activities(taken.activities, taken.neutral), truth if alone else None
         assert self.images is not None
         pixels = pixels_of(self.job, self.images[rows])
         if alone:

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ffdask import draws
 
-Rows = NDArray[np.intp]
+Rows = NDArray[np.unsignedinteger[Any]]
+"""Row numbers."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -144,7 +146,7 @@ class Calendar:
                 return self.round_of(earlier), Visit(*divmod(earlier, self.chunks))
         return None
 
-    def order(self, visit: Visit) -> Rows:
+    def order(self, visit: Visit) -> NDArray[np.intp]:
         """Return the order in which a visit takes its chunk's rows: the same for every layer and schedule."""
         return visit.draw(self.seed, "order").permutation(self.chunk_rows(visit.chunk))
 
@@ -177,7 +179,7 @@ class Calendar:
 
 @lru_cache(maxsize=4)
 def _deal(seed: int, rows: int, chunk: int, validation: int) -> list[Rows]:
-    order = draws.generator(seed, "deal").permutation(rows)
+    order = permuted(draws.generator(seed, "deal"), rows)
     if validation:
         order = kept_rows(rows + validation, held_out(seed, rows + validation, validation))[order]
     order.setflags(write=False)
@@ -187,11 +189,26 @@ def _deal(seed: int, rows: int, chunk: int, validation: int) -> list[Rows]:
 @lru_cache(maxsize=4)
 def held_out(seed: int, rows: int, validation: int) -> Rows:
     """Return which `validation` of all training `rows` are held out, sorted."""
-    held = np.sort(draws.generator(seed, "validation").permutation(rows)[:validation])
+    # A permutation of all rows is drawn only where some are held out of them.
+    held: Rows = np.sort(permuted(draws.generator(seed, "validation"), rows)[:validation]) if validation else numbers(0)
     held.setflags(write=False)
     return held
 
 
 def kept_rows(rows: int, held: Rows) -> Rows:
     """Return the row numbers that are not `held` out, sorted."""
-    return np.setdiff1d(np.arange(rows), held)
+    kept = np.ones(rows, bool)
+    kept[held] = False
+    return numbers(rows)[kept]
+
+
+def numbers(rows: int) -> Rows:
+    """Return 0 to `rows`, in as few bytes as data sets of up to 2 ** 32 rows need: memory grows with them."""
+    return np.arange(rows, dtype=np.uint32 if rows <= 1 << 32 else np.uint64)
+
+
+def permuted(generator: np.random.Generator, rows: int) -> Rows:
+    """Return the numbers 0 to `rows` in a drawn order, that of ``generator.permutation(rows)``."""
+    order = numbers(rows)
+    generator.shuffle(order)
+    return order

@@ -1,10 +1,4 @@
-"""Who works: the embedded cluster or a given scheduler, its workers taken in as they come.
-
-A given scheduler and its workers go on with settings of their own. One of these costs memory: by Dask's default each of
-their connections remembers its last thousand messages of less than a megabyte, and layer states are among them: some
-hundred MiB by and by. ``DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH=10`` in the environment of both ends that, as it
-is ended in the embedded cluster. It is bounded, so that nobody is told at each run.
-"""
+"""Who works: the workers that a run uses, taken in as they come, asked, and let go of as they go."""
 
 from __future__ import annotations
 
@@ -13,25 +7,20 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from dask.utils import funcname
-from distributed import Client, SpecCluster, performance_report
+from distributed import Client, performance_report
 
 from ffdask import blocks, machine
-from ffdask.embedded import configured, embedded_cluster, machine_memory, silenced
-from ffdask.errors import BadInput, Lost, RunFailed, reason, told
-from ffdask.joining import OneThread, Sharing, check_bits, check_versions, slot_of
-from ffdask.kept import is_kept
+from ffdask.embedded import machine_memory
+from ffdask.errors import BadInput, Lost, RunFailed, reason
+from ffdask.joining import Sharing, check_bits, check_gpus, check_versions, slot_of, unregister
 from ffdask.lost import Watch
-from ffdask.scheduler import connect, wait_for_workers
-from ffdask.slots import Slot, addresses_of, is_there, workers_of
+from ffdask.slots import Slot, addresses_of, in_order, is_there, says_gpu, workers_of
 from ffdask.tables import ClusterTable
-
-TRIES = 3
-"""Times that workers are asked what they are, should one of them go meanwhile."""
 
 Say = Callable[[str], None]
 
@@ -51,7 +40,13 @@ class Cluster:
     fingerprints : dict
         Worker name -> what its bits depend on.
     lacks : callable
-        Called on each worker that is taken in: returns what it lacks for the run, empty if nothing.
+        ``lacks(gpu)`` is called on each worker that is taken in, by whether it has a GPU: returns what it lacks for the
+        run, empty if nothing.
+    describes : callable
+        The same for the GPU that bits depend on there, empty if none computes.
+    gpu : bool
+        Whether there must be a worker with a GPU. Given workers say so; those of the run's own cluster all count as
+        having one, and are asked.
     """
 
     client: Client
@@ -59,7 +54,9 @@ class Cluster:
     embedded: bool
     threads: bool
     fingerprints: dict[str, dict[str, str]]
-    lacks: Callable[[], str] = lambda: ""
+    lacks: Callable[[bool], Callable[[], str]] = lambda gpu: str
+    describes: Callable[[bool], Callable[[], str]] = lambda gpu: str
+    gpu: bool = False
     _refused: set[str] = field(default_factory=set)
 
     @property
@@ -73,6 +70,10 @@ class Cluster:
         if not self.embedded:
             return str(self.client.dashboard_link)
         return f"http://127.0.0.1:{self.client.scheduler_info()['services']['dashboard']}/status"
+
+    def on_each_gpu(self, function: Callable[..., Any]) -> dict[str, Any]:
+        """Return what ``function()`` returns on each worker that has a GPU; else as `on_each_worker`."""
+        return self._on([slot for slot in self.slots if slot.gpu], function)
 
     def on_each_worker(self, function: Callable[..., Any], *args: Any) -> dict[str, Any]:
         """Return what ``function(*args)`` returns on each worker, by the worker's name.
@@ -88,6 +89,9 @@ class Cluster:
         RunFailed
             If the scheduler is gone.
         """
+        return self._on(self.slots, function, *args)
+
+    def _on(self, slots: Sequence[Slot], function: Callable[..., Any], *args: Any) -> dict[str, Any]:
         asked = uuid.uuid4().hex
         futures = [
             self.client.submit(
@@ -97,19 +101,20 @@ class Cluster:
                 resources={slot.resource: 0},
                 pure=False,
             )
-            for slot in self.slots
+            for slot in slots
         ]
         try:
-            values = Watch(self.client, self.slots).gather(futures)
+            values = Watch(self.client, slots).gather(futures)
         except Lost as lost:
             gone = f"worker {', '.join(lost.workers)} went" if lost.workers else "a worker went"
             raise Lost(f"{gone} before it had answered what it can do; start again") from lost
-        return dict(zip([slot.name for slot in self.slots], values, strict=True))
+        return dict(zip([slot.name for slot in slots], values, strict=True))
 
     def take_stock(self, table: ClusterTable, say: Say) -> None:
         """Let go of workers that are gone, take in those that have come, as many as were asked for; wait for one.
 
-        A worker that cannot be used is named, and left alone.
+        If one with a GPU is needed, it is that one which is waited for. A worker that cannot be used is named, and left
+        alone.
 
         Raises
         ------
@@ -120,42 +125,78 @@ class Cluster:
         while True:
             known = workers_of(self.client)
             self.slots = [slot for slot in self.slots if is_there(slot, known)]
-            strange = known.keys() - {slot.address for slot in self.slots} - self._refused
-            room = table.workers - len(self.slots) if table.workers else len(strange)
-            for address in sorted(strange, key=lambda address: str(known[address]["name"]))[:room]:
+            for address in self._to_take(known, table):
                 try:
-                    self._take({address: known[address]}, table, say)
+                    self.take({address: known[address]}, table, say)
                 except BadInput as error:
                     self._refused.add(address)
                     say(f"a worker that joined is left alone: {error}")
                 except (OSError, KeyError):
                     # Gone again.
                     continue
-            if self.slots:
+            if self.slots and not self._lacks_gpu():
                 return
+            who = "no worker with a GPU" if self.slots else "no worker"
             if time.monotonic() > deadline:
-                raise RunFailed(f"no worker is left, and none came within {table.wait:g} s (cluster.wait)")
+                raise RunFailed(f"{who} is left, and none came within {table.wait:g} s (cluster.wait)")
             if not said:
-                say(f"no worker is left: waiting up to {table.wait:g} s for one")
+                say(f"{who} is left: waiting up to {table.wait:g} s for one")
                 said = True
             time.sleep(0.2)
 
-    def _take(self, workers: dict[str, dict[str, Any]], table: ClusterTable, say: Say) -> None:
+    def _lacks_gpu(self) -> bool:
+        return self.gpu and not any(slot.gpu for slot in self.slots)
+
+    def _has_gpu(self, info: Mapping[str, Any]) -> bool:
+        return self.embedded or says_gpu(info)
+
+    def _to_take(self, known: Mapping[str, Mapping[str, Any]], table: ClusterTable) -> list[str]:
+        """Return the addresses of the workers to take in: as many as are asked for, one with a GPU if need be."""
+        seen = self._refused | {slot.address for slot in self.slots}
+        strange = in_order({at: info for at, info in known.items() if at not in seen}, self.gpu)
+        if not table.workers:
+            return strange
+        room = table.workers - len(self.slots)
+        if self._lacks_gpu() and not (strange and self._has_gpu(known[strange[0]])):
+            # The last place is kept for one that has.
+            room -= 1
+        return strange[: max(room, 0)]
+
+    def take(self, workers: dict[str, dict[str, Any]], table: ClusterTable, say: Say) -> None:
+        """Take workers in, by address.
+
+        Raises
+        ------
+        BadInput
+            If one lacks what the run needs, or (with `strict_bits`) has other bits.
+        OSError, KeyError
+            If one goes meanwhile.
+        """
         if not workers:
             return
         if not self.embedded:
             check_versions(self.client, workers)
-        lacking = {
-            address: what for address, what in self.client.run(self.lacks, workers=list(workers)).items() if what
-        }
+        gpus = {address: self._has_gpu(info) for address, info in workers.items()}
+        lacking = self._ask(self.lacks, gpus)
         if lacking:
             raise BadInput("; ".join(f"worker {workers[address]['name']}: {what}" for address, what in lacking.items()))
-        found = [slot_of(self.client, address, info) for address, info in workers.items()]
+        found = [slot_of(self.client, address, info, gpus[address]) for address, info in workers.items()]
         prints = self.client.run(machine.fingerprint, workers=list(workers))
-        fingerprints = {slot.name: prints[slot.address] for slot in found}
+        described = {address: {"gpu": gpu} for address, gpu in self._ask(self.describes, gpus).items()}
+        fingerprints = {slot.name: prints[slot.address] | described.get(slot.address, {}) for slot in found}
         check_bits(fingerprints, table.strict_bits, say)
+        if described:
+            check_gpus(self.fingerprints | fingerprints, table.strict_bits, say)
         self.slots += found
         self.fingerprints |= fingerprints
+
+    def _ask(self, question: Callable[[bool], Callable[[], str]], gpus: Mapping[str, bool]) -> dict[str, str]:
+        """Return what workers answer, by address, unless that is empty; each is asked by whether it has a GPU."""
+        found: dict[str, str] = {}
+        for gpu in set(gpus.values()):
+            alike = [address for address in gpus if gpus[address] == gpu]
+            found |= self.client.run(question(gpu), workers=alike)
+        return {address: answer for address, answer in found.items() if answer}
 
     def memory_limit(self) -> tuple[int, int]:
         """Return (bytes that the smallest worker process may take, workers in one process).
@@ -192,7 +233,7 @@ class Cluster:
         try:
             yield
         finally:
-            _unregister(self.client, plugin.name)
+            unregister(self.client, plugin.name)
 
     def _apart(self) -> str:
         """Return why a process cannot map the memory of all others, empty if each can."""
@@ -236,73 +277,3 @@ class Cluster:
 
 def _process_peak() -> tuple[tuple[str, int], int]:
     return (socket.gethostname(), os.getpid()), machine.peak_memory()
-
-
-@contextlib.contextmanager
-def open_cluster(table: ClusterTable, run: str, say: Say, client: Client | None = None) -> Iterator[Cluster]:
-    """Open the cluster that a configuration asks for; close what was opened here at the end.
-
-    Parameters
-    ----------
-    table : ClusterTable
-    run : str
-        The run's id.
-    say : callable
-        Takes a line for the user.
-    client : distributed.Client, optional
-        A client to use as it is, in place of what `table` names; of a cluster that the process keeps, or of anybody's.
-
-    Raises
-    ------
-    BadInput
-        If the scheduler does not answer, if there are too few workers, or if workers lack ffdask or have another
-        version of it (or, with `strict_bits`, other bits).
-    RunFailed
-        If an embedded cluster cannot be started, a scheduler goes, or workers go before they have answered.
-    """
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(configured())
-        stack.enter_context(silenced())
-        embedded = is_kept(client) if client is not None else table.scheduler is None
-        if client is None:
-            made = _started(stack, table) if embedded else connect(table)
-            # Not the default: a user's own Dask computations must not come here, while the run lasts or after it.
-            client = stack.enter_context(Client(made, set_as_default=False) if embedded else made)
-        cluster = Cluster(client, [], embedded, threads=embedded and not table.processes, fingerprints={})
-        plugin, tries = OneThread(run), 0
-        stack.callback(_unregister, client, plugin.name)
-        while not cluster.slots:
-            workers = wait_for_workers(client, table, say, embedded)
-            try:
-                if not embedded:
-                    check_versions(client, workers)
-                # Given workers get nothing of ours before their version is known.
-                client.register_plugin(plugin)
-                cluster._take(workers, table, say)
-            except (OSError, KeyError) as error:
-                # A worker that goes at this moment may be back soon.
-                tries += 1
-                if tries == TRIES or client.status != "running":
-                    raise RunFailed(
-                        f"cluster: its workers go before they have answered what they are ({told(error)}); see their "
-                        "logs, and start again when they stay"
-                    ) from error
-                time.sleep(0.2)
-        yield cluster
-
-
-def _started(stack: contextlib.ExitStack, table: ClusterTable) -> SpecCluster:
-    """Return an embedded cluster; a worker process that dies while it starts is tried once more."""
-    for again in (True, False):
-        try:
-            return stack.enter_context(embedded_cluster(table))
-        except RuntimeError as error:
-            if not again:
-                raise RunFailed(f"the embedded cluster could not be started: {told(error)}") from error
-    raise AssertionError("the second time returns or raises")
-
-
-def _unregister(client: Client, name: str) -> None:
-    # The cluster may be gone by now: there is nothing to restore then.
-    with contextlib.suppress(Exception):
-        client.unregister_worker_plugin(name)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ffdask import checkpoints, datasets, machine
 from ffdask.changes import Change
 from ffdask.checkpoints import Checkpoint
-from ffdask.cluster import open_cluster
+from ffdask.cluster import Cluster
 from ffdask.config import Config
 from ffdask.controls import Controls
 from ffdask.datasets import Dataset
@@ -30,7 +30,16 @@ from ffdask.interrupts import Interrupts, heeded
 from ffdask.job import Job
 from ffdask.lost import telling_of_the_scheduler
 from ffdask.network import Network
-from ffdask.placement import misplaced, place, place_anew, place_where_kept, readers_among, settle_down
+from ffdask.opening import open_cluster
+from ffdask.placement import (
+    misplaced,
+    place,
+    place_anew,
+    place_where_kept,
+    readers_among,
+    settle_down,
+    where_gpu_nodes_are,
+)
 from ffdask.places import place_at
 from ffdask.plan import (
     Forecast,
@@ -43,8 +52,8 @@ from ffdask.plan import (
     schedule_of,
     text,
 )
+from ffdask.precision import Ask, describing, lacking, note_gpus, settle
 from ffdask.precision import here as asked_here
-from ffdask.precision import lacking, note_gpus, settle
 from ffdask.recovery import see_through
 from ffdask.resolved import check_change, resolve
 from ffdask.resume import go_on, how_to_go_on, run_of
@@ -152,15 +161,17 @@ def conduct(
         stack.enter_context(telling_of_the_scheduler())
         # A cluster of its own is begun whole, so that it can be ended.
         with interrupts.gently(client is None and config.cluster.scheduler is None):
-            cluster = stack.enter_context(open_cluster(config.cluster, here, say, client))
+            mixed = bool(config.training.gpu_nodes)
+            cluster = stack.enter_context(open_cluster(config.cluster, here, say, client, mixed))
         interrupts.check()
         federation = federate(config, dataset, cluster, say)
-        # Workers that are threads of this process have what it has.
-        config = settle(config, asked_here if cluster.threads else cluster.on_each_worker, say)
-        cluster.lacks = lacking(config)
-        note_gpus(config, cluster.on_each_worker, cluster.fingerprints, say)
+        config = settle(config, *_asked(cluster, say))
+        cluster.lacks, cluster.describes = lacking(config), describing(config)
+        note_gpus(config, cluster.on_each_gpu if mixed else cluster.on_each_worker, cluster.fingerprints, say)
         resolved = resolve(config, dataset, cluster.units, federation)
         slots, ahead = place(resolved, cluster.slots)
+        if mixed:
+            say(where_gpu_nodes_are(slots, resolved.job.gpu_nodes))
         check_memory(ahead, *cluster.memory_limit())
         placement = settle_down(resolved, cluster, slots, _nobody if resolved.federation else say)
         record = {"run": run, **record_of(resolved, cluster)}
@@ -276,23 +287,33 @@ def _ahead(config: Config, say: Say) -> tuple[Forecast, str, int, int]:
     if config.cluster.scheduler is None:
         units = default_units(config.cluster)
         count = config.cluster.workers or 1
-        slots = [Slot("", f"worker{i}", units // count + (i < units % count)) for i in range(count)]
+        slots = [Slot("", f"worker{i}", units // count + (i < units % count), gpu=True) for i in range(count)]
         together = count if not config.cluster.processes else 1
         config = settle(config, asked_here, say)
         limit = own_memory_limit(config.cluster)
     else:
-        with open_cluster(config.cluster, "dryrun", say) as cluster:
+        with open_cluster(config.cluster, "dryrun", say, gpu=bool(config.training.gpu_nodes)) as cluster:
             shards = shards_of(config)
             if shards is not None and shards.held:
                 federation = federate(config, dataset, cluster, say, writes=False)
             slots, (limit, together) = cluster.slots, cluster.memory_limit()
-            config = settle(config, cluster.on_each_worker, say)
+            config = settle(config, *_asked(cluster, say))
             if config.data.dataset not in datasets.KNOWN:
                 # A known name may be fetched by the workers themselves; a plan fetches nothing.
                 readers_among(cluster, dataset, say)
     federation = federation or expected(config, dataset)
     resolved = resolve(config, dataset, sum(slot.units for slot in slots), federation)
-    return place(resolved, slots)[1], where, limit, together
+    placed, ahead = place(resolved, slots)
+    if resolved.job.gpu_nodes:
+        say(where_gpu_nodes_are(placed, resolved.job.gpu_nodes))
+    return ahead, where, limit, together
+
+
+def _asked(cluster: Cluster, say: Say) -> tuple[Ask, Say, Ask]:
+    """Return what `settle` asks, says and asks of GPUs; workers that are threads of this process have what it has."""
+    if cluster.threads:
+        return asked_here, say, asked_here
+    return cluster.on_each_worker, say, cluster.on_each_gpu
 
 
 def check_before_data(config: Config, resumes: bool = False) -> None:

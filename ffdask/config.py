@@ -57,7 +57,7 @@ class Config:
         plain: dict[str, dict[str, Any]] = dataclasses.asdict(self)
         for table in plain.values():
             for key, value in list(table.items()):
-                if value is None or (key == "changes" and not value):
+                if value is None or (key in ("changes", "gpu_nodes") and not value):
                     del table[key]
                 elif key == "changes":
                     table[key] = [{name: item for name, item in change.items() if item is not None} for change in value]
@@ -239,11 +239,29 @@ def _check_alone(config: Config) -> None:
             f"schedule.exchange (--exchange): given 'batch' with {config.schedule.name}, whose nodes exchange states "
             "after each chapter; only streaming hands on minibatches"
         )
+    _check_gpu_nodes(config)
     if config.training.batch_size > config.data.chunk:
         raise BadInput(
             f"training.batch_size (--batch-size): given {config.training.batch_size}, larger than data.chunk "
             f"({config.data.chunk}); minibatches never cross a chunk"
         )
+
+
+def _check_gpu_nodes(config: Config) -> None:
+    """Check that the configuration alone says which node computes on what: bits follow from it."""
+    given, nodes = config.training.gpu_nodes, config.schedule.nodes
+    if not given:
+        return
+    what = f"training.gpu_nodes (--gpu-nodes): given {', '.join(map(str, given))}"
+    if config.training.device != "cpu":
+        raise BadInput(
+            f"{what} with training.device {config.training.device!r}, which is for all nodes; leave out one of them "
+            "(nodes that are not named compute on a CPU)"
+        )
+    if nodes is None:
+        raise BadInput(f"{what}, but not how many nodes there are, which might follow from the cluster; give --nodes")
+    if given[-1] >= nodes:
+        raise BadInput(f"{what}; the run's nodes are 0 to {nodes - 1} (--nodes {nodes})")
 
 
 def _check_tls(cluster: ClusterTable) -> None:

@@ -87,7 +87,7 @@ def federate(
     waited, deadline = False, time.monotonic() + (0 if cluster.embedded else config.cluster.wait)
     while True:
         found = _federation(shards, config, dataset, cluster, writes)
-        lacks, readers = lacking(), found.readers or ()
+        lacks, readers = lacking(), _computing(found.readers or (), config, cluster)
         whole = tuple(
             frozenset(name for name in names if node not in lacks.get(name, ())) for node, names in enumerate(readers)
         )
@@ -100,16 +100,23 @@ def federate(
         if readers[node]:
             files = "; ".join(f"worker {name}: {lacks[name][node]}" for name in sorted(readers[node]))
             what, advice = f"what node {node} kept for the checkpoint", f"({files}); start a worker where it was kept"
+        who = "worker with a GPU" if node in config.training.gpu_nodes else "worker"
         if time.monotonic() > deadline:
             raise BadInput(
-                f"data.shards (--shards): no worker can read {what} {advice}, or "
+                f"data.shards (--shards): no {who} can read {what} {advice}, or "
                 f"{'put it there' if readers[node] else 'give a path that one can read'}"
             )
         if not waited:
-            say(f"waiting up to {config.cluster.wait:g} s for a worker that can read {what}")
+            say(f"waiting up to {config.cluster.wait:g} s for a {who} that can read {what}")
             waited = True
         time.sleep(LOOK_SECONDS)
         cluster.take_stock(config.cluster, say)
+
+
+def _computing(readers: Sequence[frozenset[str]], config: Config, cluster: Cluster) -> tuple[frozenset[str], ...]:
+    """Return those of each node's readers that may compute it: nodes of a GPU take workers that have one."""
+    gpus, with_gpu = config.training.gpu_nodes, frozenset(slot.name for slot in cluster.slots if slot.gpu)
+    return tuple(names & with_gpu if node in gpus else names for node, names in enumerate(readers))
 
 
 def _federation(shards: Shards, config: Config, dataset: Dataset, cluster: Cluster, writes: bool) -> Federation:

@@ -27,6 +27,7 @@ FLAGS: dict[str, dict[str, str]] = {
         "--learning-rate": "optimizer.learning_rate",
         "--seed": "training.seed",
         "--device": "training.device",
+        "--gpu-nodes": "training.gpu_nodes",
         "--kernels": "training.kernels",
         "--precision": "training.precision",
         "--scale": "training.scale",

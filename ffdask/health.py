@@ -17,10 +17,10 @@ from threadpoolctl import threadpool_info
 
 from ffdask import blocks, datasets, machine
 from ffdask.accelerator import graphics
-from ffdask.cluster import open_cluster
 from ffdask.embedded import machine_memory
 from ffdask.errors import told
 from ffdask.kernels import BACKENDS, Backend, without_bfloat16
+from ffdask.opening import open_cluster
 from ffdask.speed import PAIRS, WIDTH, measure
 from ffdask.tables import ClusterTable
 

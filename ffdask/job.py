@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from ffdask.calendar import Calendar, Rows, kept_rows
 from ffdask.changes import Change, changed
 from ffdask.errors import RunFailed
 from ffdask.head import HeadRecipe, HeadState, initial_head
-from ffdask.kernels import BACKENDS, Precision
+from ffdask.kernels import BACKENDS, DEVICE, Precision
 from ffdask.labels import Overlay
 from ffdask.layer import LayerRecipe, LayerState, Optimizer, initial_state
 from ffdask.negatives import NEGATIVES, Kind
@@ -47,7 +47,9 @@ class Job:
     shift : int
         Pixels by which images are shifted at random.
     kernels : str
-        The backend's name.
+        The backend's name; see `on`.
+    gpu_nodes : tuple of int
+        Nodes whose steps a GPU computes, whatever `kernels` is.
     precision : str
         Of the large products.
     changes : tuple of Change
@@ -69,6 +71,11 @@ class Job:
     kernels: str = BACKENDS[0]
     precision: Precision = "float32"
     changes: tuple[Change, ...] = ()
+    gpu_nodes: tuple[int, ...] = ()
+
+    def on(self, node: int) -> Job:
+        """Return the job as a node does it: by a GPU's kernels, if it is one of `gpu_nodes`."""
+        return replace(self, kernels=DEVICE) if node in self.gpu_nodes else self
 
     def at(self, round_: int) -> Job:
         """Return the job as it is in a round: with every change made that is for its chapter, or for one before."""
@@ -121,8 +128,8 @@ class Data:
 
     Parameters
     ----------
-    chunk : callable
-        ``chunk(number) -> (images (n, ...), labels (n,) uint8)``.
+    images, labels : callable
+        ``images(number) -> (n, ...)`` of a chunk, and ``labels(number) -> (n,) uint8``, for which no image is read.
     held_out : callable
         ``held_out() -> (images, labels)``: the validation rows, or the test set where there are none.
     origin : callable, optional
@@ -131,11 +138,12 @@ class Data:
 
     def __init__(
         self,
-        chunk: Callable[[int], tuple[Images, Labels]],
+        images: Callable[[int], Images],
+        labels: Callable[[int], Labels],
         held_out: Callable[[], tuple[Images, Labels]],
         origin: Callable[[int], tuple[Images, Labels, Rows]] | None = None,
     ) -> None:
-        self.chunk, self.held_out, self.origin = chunk, held_out, origin
+        self.images, self.labels, self.held_out, self.origin = images, labels, held_out, origin
 
     @classmethod
     def of(cls, calendar: Calendar, train: tuple[Images, Labels], test: Callable[[], tuple[Images, Labels]]) -> Data:
@@ -152,7 +160,7 @@ class Data:
             rows = calendar.held_out()
             return (images[rows], labels[rows]) if len(rows) else test()
 
-        return cls(_chunks(train, rows_of), held_out, lambda number: (images, labels, rows_of(number)))
+        return cls(*_parts(train, rows_of), held_out, lambda number: (images, labels, rows_of(number)))
 
     @classmethod
     def of_node(cls, calendar: ShardedCalendar, node: int, data: Data) -> Data:
@@ -164,29 +172,26 @@ class Data:
             From reading another node's chunk.
         """
 
-        def chunk(number: int) -> tuple[Images, Labels]:
+        def own(number: int) -> int:
             if calendar.shard_of(number) != node:
                 raise RunFailed(f"node {node} was to read a chunk of node {calendar.shard_of(number)}'s shard")
-            return data.chunk(number)
+            return number
 
-        return cls(chunk, data.held_out)
+        return cls(lambda number: data.images(own(number)), lambda number: data.labels(own(number)), data.held_out)
 
     @classmethod
     def held(
         cls, calendar: ShardedCalendar, train: tuple[Images, Labels], test: Callable[[], tuple[Images, Labels]]
     ) -> Data:
         """Return the data of a node that has a store of its own, with `train` in it."""
-        return cls(_chunks(train, lambda number: calendar.deal()[number]), test)
+        return cls(*_parts(train, lambda number: calendar.deal()[number]), test)
 
 
-def _chunks(train: tuple[Images, Labels], rows_of: Callable[[int], Rows]) -> Callable[[int], tuple[Images, Labels]]:
+def _parts(
+    train: tuple[Images, Labels], rows_of: Callable[[int], Rows]
+) -> tuple[Callable[[int], Images], Callable[[int], Labels]]:
     images, labels = train
-
-    def chunk(number: int) -> tuple[Images, Labels]:
-        rows = rows_of(number)
-        return images[rows], labels[rows]
-
-    return chunk
+    return lambda number: images[rows_of(number)], lambda number: labels[rows_of(number)]
 
 
 def _members(calendar: ShardedCalendar, labels: Labels) -> list[Rows]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from distributed import Client, Worker
@@ -74,10 +75,17 @@ def check_versions(client: Client, workers: Sequence[str] | dict[str, Any]) -> N
         raise BadInput(f"cluster: {listed}; every worker needs ffdask {ours}: install it there and start it again")
 
 
-def slot_of(client: Client, address: str, info: dict[str, Any]) -> Slot:
+def unregister(client: Client, name: str) -> None:
+    """Take a plugin of ours off a cluster's workers."""
+    # The cluster may be gone by now: there is nothing to restore then.
+    with contextlib.suppress(Exception):
+        client.unregister_worker_plugin(name)
+
+
+def slot_of(client: Client, address: str, info: dict[str, Any], gpu: bool = False) -> Slot:
     """Return a worker's slot; one that came without our resource is given it, in units of its threads.
 
-    A worker started with ``--resources ffdask=k`` has k units.
+    A worker started with ``--resources ffdask=k`` has k units. What else it offers stays as it is.
 
     Raises
     ------
@@ -88,12 +96,12 @@ def slot_of(client: Client, address: str, info: dict[str, Any]) -> Slot:
     name = str(info["name"])
     own = resource_name(name)
     if own in resources:
-        return Slot(address, name, int(resources[own]))
+        return Slot(address, name, int(resources[own]), gpu)
     units = int(resources.get("ffdask", info["nthreads"]))
     if units < 1:
         raise BadInput(f"cluster: worker {name} came with the resource ffdask={units}; it needs at least one unit")
     client.run(_set_resource, own, units, workers=[address])
-    return Slot(address, name, units)
+    return Slot(address, name, units, gpu)
 
 
 async def _set_resource(name: str, units: int, dask_worker: Worker) -> None:
@@ -121,3 +129,20 @@ def check_bits(fingerprints: dict[str, dict[str, str]], strict: bool, say: Calla
         )
     if unlike:
         say(f"the same bits are not promised: {'; '.join(unlike)}")
+
+
+def check_gpus(fingerprints: Mapping[str, Mapping[str, str]], strict: bool, say: Callable[[str], None]) -> None:
+    """Compare the workers' GPUs with each other, of those whose fingerprint has one: as `check_bits`.
+
+    Raises
+    ------
+    BadInput
+        With `strict`, if they are not alike.
+    """
+    found = {worker: theirs["gpu"] for worker, theirs in fingerprints.items() if "gpu" in theirs}
+    if len(set(found.values())) < 2:
+        return
+    unlike = "; ".join(f"worker {worker}: {gpu}" for worker, gpu in found.items())
+    if strict:
+        raise BadInput(f"cluster.strict_bits (--strict-bits): {unlike}; use like GPUs, or leave the flag out")
+    say(f"the same bits are not promised: {unlike}")

@@ -121,7 +121,10 @@ class Inputs(Protocol):
     """A minibatch as a layer takes it: n positive rows, then n negative ones; or n rows without negatives."""
 
     def preactivations(self, weights: Array, kernels: Kernels) -> tuple[Array, Array | None]:
-        """Return (z (rows, width) without bias, layer one's shared product or None)."""
+        """Return (z (rows, width) without bias, and of what the neutral rows' follows).
+
+        That is layer one's shared product (n, width), above it their own z (n, width), None without such rows.
+        """
 
     def factors(self, dz: Array, kernels: Kernels) -> tuple[Array, Array, Array | None]:
         """Return the weights' gradient (fan_in, width) as (left, right, top): ``left.T @ right``, its first rows `top`.
@@ -133,13 +136,25 @@ class Inputs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Activities:
-    """Normalised activities (rows, fan_in) of the layer below, positive rows first."""
+    """Normalised activities (rows, fan_in) of the layer below, positive rows first.
+
+    Attributes
+    ----------
+    values : (rows, fan_in)
+    neutral : (n, fan_in) or None
+        Of the same samples' neutral rows, from which the layer does not learn.
+    """
 
     values: Array
+    neutral: Array | None = None
 
-    def preactivations(self, weights: Array, kernels: Kernels) -> tuple[Array, None]:
-        """Return (z (rows, width) without bias, None)."""
-        return kernels.matmul(self.values, weights), None
+    def preactivations(self, weights: Array, kernels: Kernels) -> tuple[Array, Array | None]:
+        """Return (z (rows, width) without bias, that of the neutral rows or None)."""
+        if self.neutral is None:
+            return kernels.matmul(self.values, weights), None
+        # One product: BLAS brings the weights into its own order each time.
+        z = kernels.matmul(np.concatenate([self.values, self.neutral]), weights)
+        return z[: len(self.values)], z[len(self.values) :]
 
     def factors(self, dz: Array, kernels: Kernels) -> tuple[Array, Array, None]:
         """Return (activities, `dz`, None): the weights' gradient is their product."""
@@ -211,9 +226,9 @@ class Trainee:
         self._gradient = np.empty_like(self.now.weights, shape=(min(fan_in, max(1, kernels.TILE // width)), width))
 
     def forward(self, inputs: Inputs) -> tuple[Array, Array, Array | None]:
-        """Return (y (rows, width), goodness (rows,), layer one's shared product or None) of a minibatch."""
-        z, product = inputs.preactivations(self.now.weights, self.kernels)
-        return *self.kernels.activate(z, self.now.bias), product
+        """Return (y (rows, width), goodness (rows,), of what the neutral rows' z follows) of a minibatch."""
+        z, beside = inputs.preactivations(self.now.weights, self.kernels)
+        return *self.kernels.activate(z, self.now.bias), beside
 
     def learn(
         self,

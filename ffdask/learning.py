@@ -39,14 +39,11 @@ class _Minibatch:
     taken : Taken
     mask : (rows, width) or None
         Dropout's.
-    below : (n, fan_in) or None
-        Neutral activities of the layer below, if this layer hands on its own and is not the first.
     """
 
     rate: Any
     taken: Taken
     mask: Array | None
-    below: Array | None
 
 
 def train(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outcome:
@@ -69,9 +66,8 @@ def train(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outcom
         for rate, (where, numbers) in zip(rates, places(job, step, visit), strict=True):
             half = slice(where.start // 2, where.stop // 2)
             out = {piece: arrays[-1][half if piece == "neutral" else where] for piece, arrays in passed.items()}
-            below = inputs["neutral"][index][half] if "neutral" in passed and "neutral" in inputs else None
             kept = None if mask is None else mask[where]
-            learn(_Minibatch(rate, source.take(where, numbers), kept, below), out)
+            learn(_Minibatch(rate, source.take(where, numbers), kept), out)
         total += rows
     pieces = {piece: [read_only(array) for array in arrays] for piece, arrays in passed.items()}
     return {"state": trainee.state(), **pieces, "record": Measured(total, job.copies * total, seen).record()}
@@ -80,27 +76,22 @@ def train(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outcom
 def _learn(trainee: Trainee, source: Source, seen: Array, given: _Minibatch, out: Mapping[str, Array]) -> None:
     """Learn from a minibatch: write the activities that are handed on into `out`, add what was seen to `seen`."""
     kernels, (batch, labels) = trainee.kernels, source.batch(given.taken)
-    y, goodness, product = trainee.forward(batch)
+    y, goodness, beside = trainee.forward(batch)
     if "activities" in out:
         normalised = kernels.normalise(y, goodness, out["activities"])
         if given.mask is not None:
             normalised *= given.mask
     if "neutral" in out:
-        _pass_neutral(trainee, batch, product, given.below, kernels, out["neutral"])
+        assert beside is not None
+        _pass_neutral(trainee, batch, beside, kernels, out["neutral"])
     learned = trainee.learn(batch, y, goodness, given.rate, labels, given.mask)
     np.add(seen, learned.seen, out=seen)
 
 
-def _pass_neutral(
-    trainee: Trainee, batch: Inputs, product: Array | None, below: Array | None, kernels: Kernels, out: Array
-) -> None:
+def _pass_neutral(trainee: Trainee, batch: Inputs, beside: Array, kernels: Kernels, out: Array) -> None:
     """Write the normalised activities (n, width) of the minibatch's neutral rows, before its update, into `out`."""
     weights = trainee.now.weights
-    if isinstance(batch, Overlaid) and product is not None:
-        z = batch.pixels.neutral(product, weights, kernels)
-    else:
-        assert below is not None
-        z = kernels.matmul(below, weights)
+    z = batch.pixels.neutral(beside, weights, kernels) if isinstance(batch, Overlaid) else beside
     kernels.normalise(*kernels.activate(z, trainee.now.bias), out)
 
 
@@ -112,10 +103,10 @@ def learn_head(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> O
     recorded: dict[Visit, tuple[Labels, Array]] = {}
     seen, wrong, total = np.zeros_like(trainee.weights, np.float64, shape=4), 0, 0
     for index, visit in enumerate(step.visits):
-        labels, within = data.chunk(visit.chunk)[1], spans(job, step, visit)
+        labels, within = data.labels(visit.chunk), spans(job, step, visit)
         first, last = within[0][0], within[-1][1]
-        # A copy: a view would keep the whole visit's order with each minibatch.
-        rows = job.calendar.order(visit)[first:last].copy()
+        # New and in few bytes: they are kept for as long as their probabilities may be read.
+        rows = job.calendar.order(visit)[first:last].astype(np.uint32)
         truth = kernels.here(labels[rows])
         found = np.empty_like(trainee.weights, shape=(len(rows), job.classes))
         rates = kernels.rates([factor for _, _, factor in within], 0)

@@ -91,7 +91,7 @@ def run_step(
         raise _failed(step, failure)
     if sharded:
         outcome = {piece: _stays(step, piece, value) for piece, value in outcome.items()}
-    if job.kernels == DEVICE:
+    if job.on(step.node).kernels == DEVICE:
         outcome = {piece: _resident(piece, value) for piece, value in outcome.items()}
     if blocks.shared():
         outcome = {piece: _published(piece, value) for piece, value in outcome.items()}
@@ -165,7 +165,7 @@ def _located(dataset: Dataset) -> str:
 
 
 def _sent(chunks: Mapping[int, tuple[Images, Labels]]) -> Data:
-    return Data(lambda number: chunks[number], lambda: chunks[-1])
+    return Data(lambda number: chunks[number][0], lambda number: chunks[number][1], lambda: chunks[-1])
 
 
 def pick(outcome: Outcome, piece: str) -> Outcome:

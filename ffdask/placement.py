@@ -25,7 +25,7 @@ Costs = Callable[[], Sequence[float]]
 def place(resolved: Resolved, workers: Sequence[Slot], rates: Rates | None = None) -> tuple[list[Slot], Forecast]:
     """Return each node's slot, and the forecast of the run on them."""
     readers = resolved.federation.readers if resolved.federation else None
-    slots = place_nodes(costs_of_nodes(resolved), workers, readers)
+    slots = place_nodes(costs_of_nodes(resolved), workers, readers, resolved.job.gpu_nodes)
     worker_of = [list(workers).index(slot) for slot in slots]
     return slots, forecast(resolved, worker_of, [worker.units for worker in workers], rates)
 
@@ -60,7 +60,7 @@ def place_anew(
     Raises
     ------
     RunFailed
-        If no worker comes, or none that can read a federated node's rows.
+        If no worker comes, or none with a GPU, where one is needed, or none that can read a federated node's rows.
     Lost
         If a worker goes meanwhile.
     """
@@ -90,7 +90,7 @@ def place_where_kept(
     if federation and before and (federation.rows, federation.sha256) != (before.rows, before.sha256):
         raise RunFailed("the nodes' shards are not what they were when the run began")
     # No forecast, which takes seconds: whether memory suffices for more nodes than before, the run will show.
-    slots = place_nodes(costs(), cluster.slots, federation.readers if federation else None)
+    slots = place_nodes(costs(), cluster.slots, federation.readers if federation else None, resolved.job.gpu_nodes)
     return settle_down(resolved, cluster, slots, lambda line: None)
 
 
@@ -116,7 +116,15 @@ def misplaced(resolved: Resolved, costs: Costs, cluster: Cluster, placement: Pla
     if len(cluster.slots) <= before:
         return False
     # Which shards a new worker reads is asked when nodes are placed.
-    return bool(resolved.federation) or place_nodes(costs(), cluster.slots) != placement.slots
+    gpus = resolved.job.gpu_nodes
+    return bool(resolved.federation) or place_nodes(costs(), cluster.slots, gpu_nodes=gpus) != placement.slots
+
+
+def where_gpu_nodes_are(slots: Sequence[Slot], gpu_nodes: Sequence[int]) -> str:
+    """Return which nodes a GPU computes, and where each is, as a line for the user."""
+    where = [f"{node} on {slots[node].name}" for node in gpu_nodes]
+    others = "" if len(where) == len(slots) else "; the others by a CPU"
+    return f"gpu nodes: {', '.join(where)}{others}"
 
 
 def readers_among(cluster: Cluster, dataset: Dataset, say: Say) -> frozenset[str]:

@@ -11,6 +11,7 @@ from ffdask.accelerator import described, unusable, without_tensor_cores
 from ffdask.config import Config
 from ffdask.driver import NO_DRIVER
 from ffdask.errors import BadInput
+from ffdask.joining import check_gpus
 from ffdask.kernels import without_bfloat16
 
 Say = Callable[[str], None]
@@ -18,14 +19,19 @@ Question = Callable[[], str]
 Ask = Callable[[Question], Mapping[str, str]]
 """Asks whoever computes why something cannot be; returns who -> why, empty if it can."""
 
+ByKind = Callable[[bool], Question]
+"""Returns the question for somebody who is to compute, by whether nodes of a GPU are among what it may get."""
+
 
 def here(question: Question) -> Mapping[str, str]:
     """Ask this process."""
     return {"this machine": question()}
 
 
-def settle(config: Config, ask: Ask, say: Say) -> Config:
+def settle(config: Config, ask: Ask, say: Say, ask_gpus: Ask | None = None) -> Config:
     """Return the configuration with ``training.device`` and ``training.precision`` settled.
+
+    In a mixed run, where some nodes are a GPU's, whoever may get these may get any other node beside.
 
     Parameters
     ----------
@@ -34,45 +40,68 @@ def settle(config: Config, ask: Ask, say: Say) -> Config:
         Asks whoever computes; called only if it matters.
     say : callable
         Told what ``auto`` means, and why.
+    ask_gpus : callable, optional
+        Asks those who may get the nodes of a GPU in a mixed run; all, if left out.
 
     Raises
     ------
     BadInput
         If a GPU or a precision is asked for and somebody lacks it.
     """
+    ask_gpus = ask_gpus or ask
     config = _device(config, ask, say)
-    return _precision(config, ask, say)
+    _check_gpu_nodes(config, ask_gpus)
+    return _precision(config, ask, say, ask_gpus)
 
 
-def lacking(config: Config) -> Question:
-    """Return the question what somebody lacks who is to compute by a settled configuration."""
-    return partial(_lacking, config.training.device == "gpu", config.training.precision)
+def lacking(config: Config) -> ByKind:
+    """Return what asks what somebody lacks who is to compute by a settled configuration."""
+    training = config.training
+
+    def question(gpu: bool) -> Question:
+        return partial(_lacking, training.device == "gpu", gpu and bool(training.gpu_nodes), training.precision)
+
+    return question
 
 
-def _lacking(gpu: bool, precision: str) -> str:
-    if gpu:
-        return unusable() or ("" if precision == "float32" else without_tensor_cores())
+def _lacking(only_gpu: bool, gpu_too: bool, precision: str) -> str:
+    if only_gpu or gpu_too:
+        lacks = unusable() or ("" if precision == "float32" else without_tensor_cores())
+        if lacks or only_gpu:
+            return lacks
     return without_bfloat16() if precision == "bfloat16" else ""
 
 
+def _check_gpu_nodes(config: Config, ask: Ask) -> None:
+    """Check that whoever says that there is a GPU can use it: a node is not to wait for the first of its steps."""
+    gpu_nodes = config.training.gpu_nodes
+    reasons = _reasons(ask(unusable)) if gpu_nodes else []
+    if reasons:
+        raise BadInput(
+            f"training.gpu_nodes (--gpu-nodes): given {', '.join(map(str, gpu_nodes))}, but {'; '.join(reasons)}; "
+            "start workers with the resource GPU only where they can use one, or leave the key out"
+        )
+
+
 def note_gpus(config: Config, ask: Ask, fingerprints: Mapping[str, dict[str, str]], say: Say) -> None:
-    """Add each worker's GPU to what its bits depend on, if GPUs compute; say if they are not alike.
+    """Add the GPUs of those that are asked to what bits depend on, if GPUs compute; say if they are not alike.
 
     Raises
     ------
     BadInput
         With `strict_bits`, if they are not.
     """
-    if config.training.device != "gpu":
+    if config.training.device != "gpu" and not config.training.gpu_nodes:
         return
-    found = ask(described)
-    for worker, gpu in found.items():
+    for worker, gpu in ask(described).items():
         fingerprints[worker]["gpu"] = gpu
-    if len(set(found.values())) > 1:
-        unlike = "; ".join(f"worker {worker}: {gpu}" for worker, gpu in found.items())
-        if config.cluster.strict_bits:
-            raise BadInput(f"cluster.strict_bits (--strict-bits): {unlike}; use like GPUs, or leave the flag out")
-        say(f"the same bits are not promised: {unlike}")
+    check_gpus(fingerprints, config.cluster.strict_bits, say)
+
+
+def describing(config: Config) -> ByKind:
+    """Return what asks a worker for the GPU that its bits depend on, by whether it has one; empty if none computes."""
+    training = config.training
+    return lambda gpu: described if training.device == "gpu" or (gpu and training.gpu_nodes) else str
 
 
 def _device(config: Config, ask: Ask, say: Say) -> Config:
@@ -93,16 +122,18 @@ def _device(config: Config, ask: Ask, say: Say) -> Config:
     return replace(config, training=replace(config.training, device=chosen))
 
 
-def _precision(config: Config, ask: Ask, say: Say) -> Config:
+def _precision(config: Config, ask: Ask, say: Say, ask_gpus: Ask) -> Config:
     asked, gpu = config.training.precision, config.training.device == "gpu"
     if asked == "float32":
         return config
     if asked == "tf32" and not gpu:
         raise BadInput(
             "training.precision (--precision): given 'tf32', which GPUs have; give float32, bfloat16 or auto, or "
-            "--device gpu"
+            "--device gpu, by which all nodes are of GPUs"
         )
     reasons = _reasons(ask(without_tensor_cores if gpu else without_bfloat16))
+    if config.training.gpu_nodes:
+        reasons += _reasons(ask_gpus(without_tensor_cores))
     if asked != "auto" and reasons:
         raise BadInput(
             f"training.precision (--precision): given {asked!r}, but {'; '.join(reasons)}; give float32, or auto, "

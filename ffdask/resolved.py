@@ -98,6 +98,7 @@ def resolve(config: Config, dataset: Dataset, units: int, federation: Federation
         kernels=DEVICE if config.training.device == "gpu" else config.training.kernels,
         precision="float32" if config.training.precision == "auto" else config.training.precision,
         changes=config.training.changes,
+        gpu_nodes=config.training.gpu_nodes,
     )
     return Resolved(config, dataset, job, plan, entry, federation)
 

@@ -30,6 +30,7 @@ SAME = (
     "staleness",
     "seed",
     "kernels",
+    "gpu_nodes",
     "precision",
 )
 """What must not differ between a run and its resumption, beside the data."""
@@ -125,7 +126,7 @@ def go_on(path: Path, record: Mapping[str, Any], where: str | None, say: Say) ->
 
 
 def _gpus(record: Mapping[str, Any]) -> set[str]:
-    return {worker.get("gpu", "") for worker in record["workers"].values()}
+    return {worker["gpu"] for worker in record["workers"].values() if "gpu" in worker}
 
 
 def _move(checkpoint: Checkpoint | None, to: str | Path, run: str) -> None:

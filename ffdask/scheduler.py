@@ -10,7 +10,7 @@ from distributed import Client
 from distributed.security import Security
 
 from ffdask.errors import BadInput
-from ffdask.slots import workers_of
+from ffdask.slots import in_order, says_gpu, workers_of
 from ffdask.tables import ClusterTable
 
 CONNECT_SECONDS = 15
@@ -54,9 +54,11 @@ def connect(table: ClusterTable) -> Client:
 
 
 def wait_for_workers(
-    client: Client, table: ClusterTable, say: Callable[[str], None], embedded: bool
+    client: Client, table: ClusterTable, say: Callable[[str], None], embedded: bool, gpu: bool = False
 ) -> dict[str, dict[str, Any]]:
     """Return the workers to use (address -> what the scheduler knows), in a fixed order.
+
+    With `gpu`, one of them says that it has a GPU; if there are more than are wanted, those that say so come first.
 
     Raises
     ------
@@ -68,15 +70,23 @@ def wait_for_workers(
     wanted, started, said = table.workers or 1, time.monotonic(), False
     while True:
         known = workers_of(client)
-        if len(known) >= wanted:
-            chosen = sorted(known, key=lambda address: (str(known[address]["name"]), address))
+        lacks_gpu = gpu and not any(map(says_gpu, known.values()))
+        if len(known) >= wanted and not lacks_gpu:
+            chosen = in_order(known, gpu)
             return {address: known[address] for address in (chosen[:wanted] if table.workers else chosen)}
         if time.monotonic() - started > table.wait:
+            if len(known) >= wanted:
+                raise BadInput(
+                    f"training.gpu_nodes (--gpu-nodes): none of {len(known)} workers says that it has a GPU, after "
+                    f"{table.wait:g} s (cluster.wait); start one with `dask worker {client.scheduler.address} "
+                    "--resources GPU=1`"
+                )
             raise BadInput(
                 f"cluster: {len(known)} of {wanted} workers after {table.wait:g} s (cluster.wait); start them with "
                 f"`dask worker {client.scheduler.address}`"
             )
         if not (said or embedded):
-            say(f"waiting up to {table.wait:g} s for workers: {len(known)} of {wanted} so far")
+            one = ", none that says it has a GPU (--resources GPU=1)" if lacks_gpu else ""
+            say(f"waiting up to {table.wait:g} s for workers: {len(known)} of {wanted} so far{one}")
             said = True
         time.sleep(0.2)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ffdask import draws
-from ffdask.calendar import Calendar, Rows, Visit
+from ffdask.calendar import Calendar, Rows, Visit, permuted
 
 Labels = NDArray[np.integer[Any]]
 
@@ -149,7 +149,7 @@ class ShardedCalendar(Calendar):
     def _dealt(self) -> list[Rows]:
         dealt: list[Rows] = []
         for node, rows in enumerate(self.shards):
-            order = draws.generator(self.seed, "deal", node).permutation(rows)
+            order = permuted(draws.generator(self.seed, "deal", node), rows)
             dealt += [order[start : start + self.chunk] for start in range(0, rows, self.chunk)]
         return dealt
 

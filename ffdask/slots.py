@@ -2,12 +2,15 @@
 
 A worker carries one resource of its own name with as many units as it has compute threads; a step takes one unit of
 the worker on which its node is placed. One thread more is for small helpers, which take no unit.
+
+A given worker that has a GPU says so by Dask's usual resource for that, ``--resources GPU=1``. It is read and no more:
+no step takes any of it, since tasks that wait for two kinds of resources block each other.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Any
@@ -20,17 +23,31 @@ from ffdask.job import Images, Labels
 
 SCHEDULER_GONE = "the scheduler is gone: it does not answer, and what its workers held is lost"
 
+GPU = "GPU"
+"""The resource by which a worker says that it has a GPU."""
+
 TRIES = 3
 """Times that a scheduler is asked before it counts as gone."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A worker as a run uses it: its name for the resource, and how many steps it does at a time."""
+    """A worker as a run uses it.
+
+    Attributes
+    ----------
+    address, name : str
+        The name is the resource's.
+    units : int
+        How many steps it does at a time.
+    gpu : bool
+        Whether nodes that a GPU computes may be placed on it.
+    """
 
     address: str
     name: str
     units: int
+    gpu: bool = False
 
     @property
     def resource(self) -> str:
@@ -93,10 +110,25 @@ def addresses_of(client: Client, slots: Sequence[Slot]) -> list[str]:
     return [address for address, info in known.items() if str(info["name"]) in names]
 
 
+def says_gpu(info: Mapping[str, Any]) -> bool:
+    """Return whether a given worker, by what the scheduler knows of it, says that it has a GPU."""
+    return bool(info["resources"].get(GPU, 0) > 0)
+
+
+def in_order(known: Mapping[str, Mapping[str, Any]], gpus_first: bool = False) -> list[str]:
+    """Return the addresses of workers in the order in which a run takes them: by name, or those with a GPU first."""
+    return sorted(known, key=lambda at: (gpus_first and not says_gpu(known[at]), str(known[at]["name"]), at))
+
+
 def place_nodes(
-    costs: Sequence[float], slots: Sequence[Slot], allowed: Sequence[frozenset[str]] | None = None
+    costs: Sequence[float],
+    slots: Sequence[Slot],
+    allowed: Sequence[frozenset[str]] | None = None,
+    gpu_nodes: Collection[int] = (),
 ) -> list[Slot]:
     """Return each node's slot: the costliest node first, always to where the work per unit stays least.
+
+    Nodes that a GPU computes come before all others, since these can make way.
 
     Parameters
     ----------
@@ -105,14 +137,20 @@ def place_nodes(
     slots : sequence of Slot
     allowed : sequence of frozenset of str, optional
         Names of the workers that each node may be placed on; any if left out.
+    gpu_nodes : collection of int
+        Nodes that are placed on slots with a GPU only; there must be one.
     """
     # A dynamic schedule does not tell what its nodes will cost: those unknown count as the mean of the known.
     known = [cost for cost in costs if cost] or [1.0]
     costs = [cost or sum(known) / len(known) for cost in costs]
     load = [0.0] * len(slots)
     placed: list[Slot] = [slots[0]] * len(costs)
-    for node in sorted(range(len(costs)), key=lambda node: (-costs[node], node)):
-        open_ = [i for i, slot in enumerate(slots) if allowed is None or slot.name in allowed[node]]
+    for node in sorted(range(len(costs)), key=lambda node: (node not in gpu_nodes, -costs[node], node)):
+        open_ = [
+            i
+            for i, slot in enumerate(slots)
+            if (allowed is None or slot.name in allowed[node]) and (slot.gpu or node not in gpu_nodes)
+        ]
         best = min(open_, key=lambda i: ((load[i] + costs[node]) / slots[i].units, i))
         load[best] += costs[node]
         placed[node] = slots[best]

@@ -41,13 +41,20 @@ def record_of(resolved: Resolved, cluster: Cluster) -> dict[str, Any]:
         "chunk": plan.calendar.chunk,
         "staleness": plan.staleness,
         "seed": plan.calendar.seed,
-        "device": resolved.config.training.device,
+        **_devices(resolved),
         "precision": resolved.job.precision,
         "kernels": resolved.job.kernels,
         "fingerprint": machine.fingerprint(),
         "workers": cluster.fingerprints,
         **({"own": found} if (found := sources(own)) else {}),
     }
+
+
+def _devices(resolved: Resolved) -> dict[str, Any]:
+    """Return what computes: of a mixed run `device` is for all nodes but its GPU nodes."""
+    training = resolved.config.training
+    mixed = {"gpu_nodes": list(training.gpu_nodes)} if training.gpu_nodes else {}
+    return {"device": training.device, **mixed}
 
 
 def _shards(federation: Federation | None) -> dict[str, Any]:
@@ -125,7 +132,7 @@ def figures_of(resolved: Resolved, cluster: Cluster, records: Sequence[Record]) 
         "seed": plan.calendar.seed,
         "dataset": resolved.dataset.name,
         "dataset_sha256": resolved.dataset.sha256,
-        "device": resolved.config.training.device,
+        **_devices(resolved),
         "precision": resolved.job.precision,
         "versions": machine.versions(),
         "fingerprint": machine.fingerprint(),

@@ -151,6 +151,16 @@ class TrainingTable:
         Literal["auto", "cpu", "gpu"],
         Field(description="what computes; gpu needs an NVIDIA one, and ffdask[gpu]; auto: gpu if all workers have one"),
     ] = "cpu"
+    gpu_nodes: Annotated[
+        tuple[Annotated[int, Field(ge=0, lt=4096)], ...],
+        BeforeValidator(lambda value: [value] if isinstance(value, int) else value),
+        AfterValidator(lambda value: tuple(sorted(set(value)))),
+        Field(
+            strict=False,
+            max_length=4096,
+            description="numbers of the nodes that a GPU computes, the others a CPU; left out: all by device",
+        ),
+    ] = ()
     kernels: Annotated[
         Backend, Field(description="a CPU's hot loops: compiled, or NumPy's; alike but for rounding")
     ] = BACKENDS[0]

@@ -47,17 +47,20 @@ def perform(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outc
         figures, with ``rows`` and, where rows were learned from, ``loss``, ``error`` and, for a layer,
         ``goodness_positive`` and ``goodness_negative`` (in units of the width).
     """
-    kernels = named(job.kernels)
+    own = job.on(step.node)
+    kernels = named(own.kernels)
+    # On a GPU's worker a processor's node is handed the very arrays that a GPU's node has left on the device.
+    here = home if job.gpu_nodes and own is job else kernels.here
     with kernels.working():
         # What is drawn from is read on the host.
-        taken = {role: given if role.startswith("prob") else kernels.here(given) for role, given in inputs.items()}
-        return _KINDS[step.kind](job.at(step.round), step, taken, data)
+        taken = {role: given if role.startswith("prob") else here(given) for role, given in inputs.items()}
+        return _KINDS[step.kind](own.at(step.round), step, taken, data)
 
 
 def _negatives(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outcome:
     kind, drawn = job.kind_of_negatives, []
     for index, visit in enumerate(step.visits):
-        labels = data.chunk(visit.chunk)[1]
+        labels = data.labels(visit.chunk)
         scores = _scores(job, step, index, inputs, data)
         # A label that is drawn once is drawn as on the chunk's first visit.
         named = Visit(0, visit.chunk) if kind.once else visit

@@ -293,6 +293,15 @@ CASES = [
     case("optimizer", ["--optimizer", "adan"], "'adan'", "momentum", "did you mean 'adam'?"),
     case("device", ["--device", "gpus"], "'gpus'", "auto", "cpu", "did you mean 'gpu'?"),
     case("no such GPU", ["--device", "gpu"], "--device", "given 'gpu'", NO_DRIVER, "give cpu, or auto"),
+    case(
+        "GPU nodes of a GPU", ["--device", "gpu", "--nodes", 2, "--gpu-nodes", 1], "given 1", "'gpu'", "leave out one"
+    ),
+    case("GPU nodes of any number", ["--gpu-nodes", "0,1"], "--gpu-nodes", "given 0, 1", "cluster", "give --nodes"),
+    case("GPU node beyond", ["--nodes", 2, "--gpu-nodes", "0,2"], "--gpu-nodes", "given 0, 2", "nodes are 0 to 1"),
+    case(
+        "GPU node below", ["--nodes", 2, "--gpu-nodes", -1], "training.gpu_nodes", "given -1", "greater than or equal"
+    ),
+    case("GPU nodes without a GPU", ["--nodes", 2, "--gpu-nodes", 1], "--gpu-nodes", "given 1", NO_DRIVER, "leave"),
     case("triple", ["--negatives", "none"], "goodness, none, softmax", "do not go together", "goodness with sampled |"),
     case(
         "objective and negatives",

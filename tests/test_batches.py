@@ -16,6 +16,7 @@ from ffdask.job import Data, Job
 from ffdask.labels import Bare, Overlaid
 from ffdask.layer import Activities, LayerRecipe, Optimizer
 from ffdask.schedules.steps import Step
+from ffdask.work import perform
 
 quick = settings(deadline=None, max_examples=40)
 
@@ -89,11 +90,26 @@ def test_spans_are_the_visits_minibatches_or_the_parts():
     assert [spans(job, step_of(visit, part=part), visit) for part in range(len(every))] == [[one] for one in every]
 
 
+def test_who_asks_for_labels_reads_no_image():
+    """Negatives and the head do, at every visit; and images may be on the disk."""
+    job = job_of()
+
+    class Unread:
+        def __getitem__(self, rows):
+            raise AssertionError("an image was read")
+
+    labels = np.arange(50, dtype=np.uint8) % 10
+    data = Data.of(job.calendar, (Unread(), labels), lambda: (labels, labels))
+    drawn = perform(job, Step("negatives", 0, 0, visits=(Visit(0, 1),)), {}, data)["labels"][0]
+    assert len(drawn) == 20
+    assert (drawn != labels[job.calendar.deal()[1]]).all()
+
+
 @pytest.mark.parametrize("part", [None, 1])
 def test_layer_one_takes_pixels_under_both_labels_in_the_visits_order(part):
     job, visit = job_of(), Visit(1, 1)
     data, order = data_of(job), job.calendar.order(visit)
-    images, labels = data.chunk(1)
+    images, labels = data.images(1), data.labels(1)
     wrong = ((labels + 3) % 10).astype(np.uint8)
     found = list(inputs_of(job, 1, step_of(visit, part=part), visit, 0, {"labels": [wrong]}, data))
     starts = [0, 6, 12, 18] if part is None else [6]
@@ -113,7 +129,7 @@ def test_layer_one_takes_pixels_under_both_labels_in_the_visits_order(part):
 def test_rows_without_negatives_come_with_their_true_labels_to_every_layer():
     job, visit = job_of(objective="classifier"), Visit(0, 1)
     data, order = data_of(job), job.calendar.order(visit)
-    images, labels = data.chunk(1)
+    images, labels = data.images(1), data.labels(1)
     passed = np.random.default_rng(1).random((20, 8), np.float32)
     first = list(inputs_of(job, 1, step_of(visit), visit, 0, {}, data))
     second = list(inputs_of(job, 2, step_of(visit), visit, 0, {"activities": [passed]}, data))

@@ -122,6 +122,7 @@ VALUES = {
     "--processes": (None, True),
     "--memory-limit": ("2GiB", "2GiB"),
     "--device": ("cpu", "cpu"),
+    "--gpu-nodes": ("2,0", (0, 2)),
     "--strict-bits": (None, True),
     "--out": ("7", "7"),
     "--overwrite": (None, True),
@@ -137,6 +138,7 @@ VALUES = {
 BESIDE = {
     "--candidates": ["--negatives", "adaptive", "--classifier", "goodness"],
     "--shards": ["--schedule", "federated"],
+    "--gpu-nodes": ["--nodes", "3"],
 }
 """What a flag makes no sense without."""
 

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import plain
 import pytest
+import standin
+from device_host import COMPILER, LACKING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loops import Loop
 
-from ffdask import machine
+from ffdask import inline, machine
 from ffdask.calendar import Calendar
 from ffdask.config import ALLOWED, load
 from ffdask.datasets import Dataset
 from ffdask.head import HeadRecipe
 from ffdask.inline import train_inline
 from ffdask.job import Data, Job
-from ffdask.kernels import BACKENDS, named
+from ffdask.kernels import BACKENDS, DEVICE, named
 from ffdask.layer import LayerRecipe, Optimizer
 from ffdask.objectives import OBJECTIVES, Paired
+from ffdask.resident import moved
 from ffdask.resolved import resolve
 from ffdask.schedules import SCHEDULES
 from ffdask.schedules.evaluated import evaluated
@@ -404,3 +408,54 @@ def test_a_layer_may_rest_for_as_many_chapters_as_a_schedule_likes():
     ]
     batches = [sum(-(-r["rows"] // 15) for n, r in records.items() if n.startswith(f"train_layer{i}")) for i in (1, 2)]
     assert [state.steps for state in network.states] == batches
+
+
+# --- some nodes a GPU's: the stand-in's
+
+
+def mixed(rule, gpu_nodes, watch=lambda step, record: None, **keys):
+    resolved = resolved_of(rule, **keys)
+    data = Data.of(resolved.plan.calendar, rows(90), lambda: rows(10))
+    job = replace(resolved.job, gpu_nodes=gpu_nodes)
+    return train_inline(job, resolved.plan, evaluated(resolved.entry.steps, 2), data, watch)
+
+
+@pytest.mark.skipif(not COMPILER, reason=LACKING)
+@pytest.mark.parametrize("rule", ["streaming", "all-layers"])
+@pytest.mark.parametrize("negatives", [("sampled", "softmax"), ("adaptive", "goodness")])
+def test_each_node_computes_where_the_configuration_says(monkeypatch, rule, negatives):
+    seen, perform = [], inline.perform
+
+    def watched(job, step, inputs, data):
+        outcome = perform(job, step, inputs, data)
+        arrays = []
+        moved([value for piece, value in outcome.items() if piece in ("state", "activities")], arrays.append)
+        seen.extend((step.node, type(array) is np.ndarray) for array in arrays)
+        return outcome
+
+    monkeypatch.setattr(inline, "perform", watched)
+    keys = {"nodes": 3, "widths": (20, 30, 16), "negatives": negatives[0], "classifier": negatives[1], "dropout": 0.2}
+    here, records = mixed(rule, (), **keys)
+    assert {on_host for _, on_host in seen} == {True}
+    with standin.in_the_place_of_cupy():
+        seen.clear()
+        found, others = mixed(rule, (0, 2), **keys)
+        assert set(seen) == {(0, False), (1, True), (2, False)}
+        digests = {mixed(rule, nodes, **keys)[0].sha256() for nodes in [(0, 2), (0, 2), (1,), (0, 1, 2)]}
+    # The same nodes, the same bits; others have others.
+    assert (len(digests), found.sha256() in digests, here.sha256() in digests) == (3, True, False)
+    assert records.keys() == others.keys()
+    for one, two in zip(here.states, found.states, strict=True):
+        for name, array in one.arrays().items():
+            assert type(two.arrays()[name]) is np.ndarray
+            np.testing.assert_allclose(two.arrays()[name], array, rtol=1e-3, atol=5e-6, err_msg=name)
+
+
+@pytest.mark.skipif(not COMPILER, reason=LACKING)
+def test_all_nodes_a_gpus_are_a_run_on_gpus():
+    with standin.in_the_place_of_cupy():
+        resolved = resolved_of("all-layers", nodes=2)
+        data = Data.of(resolved.plan.calendar, rows(90), lambda: rows(10))
+        job = replace(resolved.job, kernels=DEVICE)
+        expected, _ = train_inline(job, resolved.plan, evaluated(resolved.entry.steps, 2), data)
+        assert mixed("all-layers", (0, 1), nodes=2)[0].sha256() == expected.sha256()

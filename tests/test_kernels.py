@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from tempfile import gettempdir
 
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from standin import OnTheHost
 
+from ffdask.augment import drawn, shifted
+from ffdask.datasets.on_disk import DiskRows
 from ffdask.kernels import BACKENDS, Kernels, named, reference
 from ffdask.objectives import OBJECTIVES
 from ffdask.objectives.classifier import classifier
@@ -50,6 +54,29 @@ def test_matmul(kernels, shape, width, seed):
     out = np.full((shape[0], width), np.nan)
     assert kernels.matmul(a, b, out=out) is out
     np.testing.assert_allclose(out, expected, rtol=1e-10, atol=1e-12)
+
+
+@quick
+@given(
+    n=st.integers(0, 5), height=st.integers(1, 6), width=st.integers(1, 6), channels=st.integers(0, 3),
+    pixels=st.integers(0, 2), dtype=st.sampled_from([np.uint8, np.float32]), seed=seeds,
+)  # fmt: skip
+def test_rows_are_gathered_and_shifted_as_by_numpy(n, height, width, channels, pixels, dtype, seed):
+    rng, shape = np.random.default_rng(seed), (7, height, width, *([channels] if channels else []))
+    images, which = rng.integers(0, 256, shape).astype(dtype), rng.integers(0, 7, n).astype(np.uint32)
+    untouchable(images, which)
+    found = named("numba").gatherer(images)(which, drawn(n, pixels, np.random.default_rng(seed)))
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, shifted(images[which], pixels, np.random.default_rng(seed)))
+
+
+def test_what_does_not_lie_row_by_row_in_memory_is_left_to_numpy():
+    images = np.zeros((4, 3, 2), np.uint8)
+    vectors = np.arange(12, dtype=np.float32).reshape(4, 3)
+    rows = np.array([3, 0])
+    np.testing.assert_array_equal(named("numba").gatherer(vectors)(rows, np.zeros((2, 2), int)), vectors[rows])
+    assert named("numba").gatherer(images[::2]) is None
+    assert named("numba").gatherer(DiskRows((4, 3), "u1", [np.zeros((4, 3), np.uint8)], Path(gettempdir()))) is None
 
 
 @backends

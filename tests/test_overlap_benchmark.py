@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from ffdask import datasets, on_worker, work
+from ffdask.folder import open_folder
 from ffdask.resolved import resolve
-from ffdask.schedules.steps import static_steps
+from ffdask.schedules.steps import Need, Step, static_steps
 
 ROOT = Path(__file__).parents[1]
 GIVEN = argparse.Namespace(
@@ -66,3 +67,33 @@ def test_an_emulated_run_goes_through_the_real_graph(overlap, config, tmp_path):
     assert summary["train_seconds"] > 0.99 * ideal
     assert len(list((tmp_path / "run" / "checkpoints").glob("*.json"))) == 2
     assert on_worker.perform is work.perform
+    parts = {part: (times, seconds) for part, times, seconds, *_ in overlap.lost(config, rates, 2, tmp_path)}
+    # From the first step's start to the last one's end, nothing is left out.
+    records = open_folder(tmp_path / "run").records
+    whole = max(record["stop"] for record in records) - min(record["start"] for record in records)
+    assert sum(seconds for _, seconds in parts.values()) == pytest.approx(whole, abs=0.01)
+    asked, beyond = parts["steps, as long as asked"], parts["steps, beyond that"]
+    assert asked[0] == beyond[0] >= GIVEN.chapters
+    assert asked[1] <= ideal + 0.001
+
+
+def test_what_a_run_waited_for_is_told_by_what_it_was(overlap):
+    def trained(chapter, **needs):
+        return Step("train", chapter, 0, 1, needs=needs, gives=("state",))
+
+    steps = [
+        Step("negatives", 0, 1, gives=("labels",)),
+        trained(0, labels=Need("negatives-chapter000", "labels")),
+        trained(1, state=Need("train_layer1-chapter000", "state")),
+        trained(2, state=Need("train_layer1-chapter001", "state")),
+    ]
+    times = [(0, 1), (1.5, 3), (3.25, 4.25), (5, 6)]
+    records = [{"name": step.name, "start": a, "stop": b} for step, (a, b) in zip(steps, times, strict=True)]
+    parts = overlap.critical_path.parts_of(records, steps, lambda step: 1.0, cut_every=2)
+    assert {part: (times, seconds) for part, times, seconds, *_ in parts} == {
+        "steps, as long as asked": (4, 4.0),
+        "steps, beyond that": (4, 0.5),
+        "between: waits for labels": (1, 0.5),
+        "between: waits for state": (1, 0.25),
+        "between: waits for state, cut": (1, 0.75),
+    }

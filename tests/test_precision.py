@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from ffdask import precision as room
-from ffdask.accelerator import unusable, without_tensor_cores
+from ffdask.accelerator import described, unusable, without_tensor_cores
 from ffdask.config import load
 from ffdask.driver import NO_DRIVER
 from ffdask.errors import BadInput
 from ffdask.kernels import without_bfloat16
-from ffdask.precision import lacking, note_gpus, settle
+from ffdask.precision import describing, lacking, note_gpus, settle
 
 
 def asked(precision="float32", device="cpu"):
@@ -105,14 +105,73 @@ def test_a_gpu_is_refused_where_one_lacks_it():
         ("gpu", "tf32", "no gpu"),
     ],
 )
-def test_what_a_worker_lacks_that_joins_later(monkeypatch, device, precision, lacks):
+@pytest.mark.parametrize("has_gpu", [True, False])
+def test_what_a_worker_lacks_that_joins_later(monkeypatch, device, precision, lacks, has_gpu):
+    """Whether it has a GPU matters where nodes are of both kinds only: else all compute alike."""
     monkeypatch.setattr(room, "without_bfloat16", lambda: "no instructions")
     monkeypatch.setattr(room, "unusable", lambda: "no gpu")
     monkeypatch.setattr(room, "without_tensor_cores", lambda: "no cores")
-    assert lacking(asked(precision, device))() == lacks
+    assert lacking(asked(precision, device))(has_gpu)() == lacks
     monkeypatch.setattr(room, "unusable", lambda: "")
     if device == "gpu":
-        assert lacking(asked(precision, device))() == ("" if precision == "float32" else "no cores")
+        assert lacking(asked(precision, device))(has_gpu)() == ("" if precision == "float32" else "no cores")
+
+
+def mixed(precision="float32"):
+    return load(None, {"training.precision": precision, "training.gpu_nodes": [1], "schedule.nodes": 2})
+
+
+def test_in_a_mixed_run_those_with_a_gpu_are_asked_whether_they_can_use_it():
+    config = mixed()
+    assert settle(config, nobody_asks, print, lambda question: {"b": {unusable: ""}[question]}) == config
+    with pytest.raises(BadInput, match=rf"--gpu-nodes\): given 1, but b: {NO_DRIVER}; start workers with the resource"):
+        settle(config, nobody_asks, print, lambda question: {"b": {unusable: NO_DRIVER}[question]})
+
+
+@pytest.mark.parametrize(
+    ("processors", "gpus", "reason"), [("", "", ""), ("old", "", "a: old; b: old"), ("", "small", "b: small")]
+)
+def test_in_a_mixed_run_bfloat16_is_of_both_kinds_or_of_none(processors, gpus, reason):
+    ask, said = workers({without_bfloat16: (processors,) * 2}), []
+
+    def ask_gpus(question):
+        return {"b": {unusable: "", without_tensor_cores: gpus}[question]}
+
+    assert settle(mixed("auto"), ask, said.append, ask_gpus).training.precision == ("float32" if reason else "bfloat16")
+    assert said == [f"precision: float32, since {reason}" if reason else "precision: bfloat16"]
+    if reason:
+        with pytest.raises(BadInput, match=f"given 'bfloat16', but {reason}"):
+            settle(mixed("bfloat16"), ask, said.append, ask_gpus)
+
+
+def test_in_a_mixed_run_there_is_no_tf32_which_processors_lack():
+    with pytest.raises(BadInput, match=r"given 'tf32', which GPUs have; .* by which all nodes are of GPUs"):
+        settle(mixed("tf32"), workers(GPUS), print)
+
+
+@pytest.mark.parametrize(
+    ("has_gpu", "gone", "lacks"),
+    [
+        (True, ("unusable", "without_tensor_cores", "without_bfloat16"), "no unusable"),
+        (True, ("without_tensor_cores", "without_bfloat16"), "no without_tensor_cores"),
+        (True, ("without_bfloat16",), "no without_bfloat16"),
+        (False, ("unusable", "without_tensor_cores", "without_bfloat16"), "no without_bfloat16"),
+        (False, ("unusable", "without_tensor_cores"), ""),
+    ],
+)
+def test_what_a_worker_lacks_that_joins_a_mixed_run(monkeypatch, has_gpu, gone, lacks):
+    """Whoever has no GPU gets nodes of processors only, whoever has one any node."""
+    for name in ("unusable", "without_tensor_cores", "without_bfloat16"):
+        monkeypatch.setattr(room, name, lambda name=name: f"no {name}" if name in gone else "")
+    assert lacking(mixed("bfloat16"))(has_gpu)() == lacks
+
+
+def test_a_worker_that_joins_says_which_gpu_its_bits_depend_on_where_one_computes():
+    def asks(config):
+        return [describing(config)(has_gpu) is described for has_gpu in (True, False)]
+
+    assert (asks(mixed()), asks(asked(device="gpu")), asks(asked())) == ([True, False], [True] * 2, [False] * 2)
+    assert describing(asked())(True)() == ""
 
 
 def test_gpus_are_part_of_what_bits_depend_on():
@@ -124,6 +183,9 @@ def test_gpus_are_part_of_what_bits_depend_on():
     assert (prints, said) == ({"a": {"gpu": "H100"}, "b": {"gpu": "H100"}}, [])
     note_gpus(config, lambda question: {"a": "H100", "b": "A100"}, prints, said.append)
     assert said == ["the same bits are not promised: worker a: H100; worker b: A100"]
+    ours = {"a": {}, "b": {}}
+    note_gpus(mixed(), lambda question: {"b": "H100"}, ours, said.append)
+    assert (ours, len(said)) == ({"a": {}, "b": {"gpu": "H100"}}, 1)
     strict = load(None, {"training.device": "gpu", "cluster.strict_bits": True})
     with pytest.raises(BadInput, match="worker b: A100; use like GPUs"):
         note_gpus(strict, lambda question: {"a": "H100", "b": "A100"}, prints, said.append)

@@ -82,7 +82,7 @@ class DiskRows:
         return self.shape[0]
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        wanted = np.arange(len(self))[rows] if isinstance(rows, slice) else np.asarray(rows)
+        wanted = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows, np.int64)
         found = np.empty((len(wanted), *self.shape[1:]), self.dtype)
         into = memoryview(found.data).cast("B") if found.size else memoryview(b"")
         for start, stop, first in _runs(wanted):

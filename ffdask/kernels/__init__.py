@@ -58,7 +58,7 @@ class Kernels(Protocol):
         """Return a value, whatever its arrays are part of, with them where this backend computes."""
 
     def gatherer(self, images: NDArray[Any]) -> Gather | None:
-        """Return what takes rows of all these images, a data set's, on a device; None if NumPy is to do it."""
+        """Return what takes and shifts rows of all these images, a data set's; None if NumPy is to do it."""
 
     def empty(self, *wanted: tuple[Sequence[int], DTypeLike]) -> list[Array]:
         """Return new arrays, of shapes and dtypes, that a step hands on."""

@@ -11,9 +11,9 @@ multiplication fused with an addition. The sums are loops of their own, which wr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from inspect import signature
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 from numba import njit
@@ -26,7 +26,6 @@ from ffdask.kernels.reference import (
     descend,
     empty,
     follow,
-    gatherer,
     here,
     matmul,
     matmul_bfloat16,
@@ -67,6 +66,9 @@ __all__ = [
     "to_bfloat16",
     "working",
 ]
+
+if TYPE_CHECKING:
+    from ffdask.kernels import Gather
 
 Array = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
@@ -117,6 +119,43 @@ def _to_bfloat16(x: NDArray[np.uint32], out: NDArray[np.uint16]) -> None:
 def to_bfloat16(x: Array, out: NDArray[np.uint16]) -> None:
     """Write the nearest bfloat16 numbers into `out`, as their bits; see `reference.to_bfloat16`."""
     _to_bfloat16(x.reshape(-1).view(np.uint32), out.reshape(-1))
+
+
+def gatherer(images: NDArray[Any]) -> Gather | None:
+    """Return what takes and shifts rows of images that are in memory; None of those on the disk."""
+    whole = isinstance(images, np.ndarray) and images.flags.c_contiguous
+    return partial(_gathered, images) if whole else None
+
+
+def _gathered(images: NDArray[Any], rows: NDArray[np.integer[Any]], shifts: NDArray[np.integer[Any]]) -> NDArray[Any]:
+    shape = images.shape[1:]
+    # Vectors are images of one line; the channels of a pixel move together.
+    height, width, channels = {1: (1, *shape, 1), 2: (*shape, 1)}.get(len(shape), shape)
+    every, out = images.reshape(-1, height, width * channels), np.empty((len(rows), *shape), images.dtype)
+    down, right = shifts.astype(np.int64, copy=False)
+    _gather(every, rows.astype(np.int64), down, right * channels, out.reshape(-1, height, width * channels))
+    return out
+
+
+@_compiled("out")
+def _gather(
+    images: NDArray[Any], rows: NDArray[np.int64], down: NDArray[np.int64], right: NDArray[np.int64], out: NDArray[Any]
+) -> None:
+    height, width = out.shape[1:]
+    for i in range(out.shape[0]):
+        first, last = min(width, max(0, -right[i])), max(0, min(width, width - right[i]))
+        for y in range(height):
+            above = y + down[i]
+            if not 0 <= above < height:
+                out[i, y] = 0
+                continue
+            line, into = images[rows[i], above, first + right[i] : last + right[i]], out[i, y, first:last]
+            for x in range(into.size):
+                into[x] = line[x]
+            for x in range(first):
+                out[i, y, x] = 0
+            for x in range(last, width):
+                out[i, y, x] = 0
 
 
 def scale(images: NDArray[Any], values: Array, cleared: int) -> Array:

@@ -1,0 +1,98 @@
+"""Who holds Python's interpreter while a run goes: py-spy looks a hundred times a second which thread does, and where.
+
+Numerical kernels let go of it; Dask's scheduler, its connections and what workers and client do about a task do not. It
+is one for all threads of a process, so a table of its holders says what a process is saturated with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+RATE = 100
+"""Looks a second."""
+
+COLUMNS = ["holds the interpreter", "share of the time, %"]
+
+_FRAME = re.compile(r"(\S+) \((\S+?)(?::\d+)?\)$")
+
+
+class Holders:
+    """What py-spy saw of this process.
+
+    Attributes
+    ----------
+    seconds : float
+        For how long it looked.
+    held : Counter
+        (thread's kind, module) -> looks at which it held the interpreter.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.held: Counter[tuple[str, str]] = Counter()
+
+    def read(self, stacks: str) -> None:
+        """Take in py-spy's raw stacks: frames from the outermost on, and a count, in each line."""
+        for line in stacks.splitlines():
+            frames, _, count = line.rpartition(" ")
+            thread, *called = frames.split(";")
+            files = [found.group(2) for frame in called if (found := _FRAME.search(frame))]
+            # What a library does it does for the innermost module of ours or of Dask's.
+            ours = [file for file in files if file.startswith(("ffdask/", "distributed/", "dask/"))]
+            self.held[_kind(thread), ours[-1] if ours else "elsewhere"] += int(count)
+
+    def rows(self, most: int = 12) -> list[list[Any]]:
+        """Return the rows of a table: the whole, and the places that hold it longest."""
+        looks = max(1.0, self.seconds * RATE)
+        every = [["all threads together", 100 * self.held.total() / looks]]
+        return every + [
+            [f"{thread}: {module}", 100 * count / looks] for (thread, module), count in self.held.most_common(most)
+        ]
+
+
+def _kind(thread: str) -> str:
+    """Return a thread's name without what tells it from others of its kind."""
+    return re.sub(r"[-_ ]*[0-9].*$", "", thread.partition(": ")[2] or thread)
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[Holders]:
+    """Have py-spy look at this process meanwhile.
+
+    Raises
+    ------
+    SystemExit
+        If py-spy is not installed, or may not look.
+    """
+    holders = Holders()
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "stacks"
+        command = ["py-spy", "record", "--gil", "--threads", "--format", "raw", "--rate", str(RATE)]
+        command += ["--output", str(out), "--pid", str(os.getpid())]
+        try:
+            spy = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        except FileNotFoundError:
+            raise SystemExit("py-spy is not installed: pip install py-spy") from None
+        # It says so once it looks, or why it may not.
+        assert spy.stdout is not None
+        said = spy.stdout.readline()
+        if "Sampling" not in said:
+            raise SystemExit(f"py-spy may not look at this process: {said.strip()}")
+        begun = time.perf_counter()
+        try:
+            yield holders
+        finally:
+            spy.send_signal(signal.SIGINT)
+            spy.communicate()
+            holders.seconds = time.perf_counter() - begun
+            holders.read(out.read_text())
