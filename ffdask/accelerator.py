@@ -9,7 +9,7 @@ import numpy as np
 
 from ffdask.driver import devices
 from ffdask.errors import told
-from ffdask.kernels import DEVICE, named
+from ffdask.kernels import DEVICE, memory_on_device, named
 
 WHEELS = {12: "cupy-cuda12x", 13: "cupy-cuda13x"}
 """CuPy's wheel for a driver of this major version of CUDA."""
@@ -25,7 +25,10 @@ def graphics() -> tuple[str, dict[str, Any]]:
     if found.problem:
         return f"none: {found.problem}", values
     said, why = f"{', '.join(found.names)}, CUDA {found.version} by its driver", unusable()
-    return f"{said}; {f'not used: {why}' if why else _described(wheels)}", values
+    if why:
+        return f"{said}; not used: {why}", values
+    values["memory"] = memory_on_device()
+    return f"{said}; {_described(wheels)}; memory of {values['memory']}", values
 
 
 def unusable() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -48,38 +49,91 @@ def pixels_of(job: Job, images: Images) -> Pixels:
     return Pixels.of(images, job.classes, np.dtype(np.float32), job.overlay, kernels=named(job.kernels))
 
 
-def inputs_of(
-    job: Job, layer: int, step: Step, visit: Visit, index: int, inputs: Mapping[str, Any], data: Data
-) -> Iterator[tuple[slice, Inputs, Labels | None]]:
-    """Yield the minibatches of a visit that a step works through, for any layer.
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a minibatch takes of a visit's arrays: views of them, nothing is computed yet.
 
-    Yields
-    ------
-    where : slice
-        Where its rows lie in arrays of this step's rows: `Job.copies` for each sample.
-    input : Inputs
-    labels : (n,) or None
-        True labels, where the objective reads them.
+    Attributes
+    ----------
+    rows : (n,)
+        Their numbers among the visit's images and labels.
+    activities : (rows, fan_in) or None
+        Of the layer below; None for layer one.
+    neutral : (n, fan_in) or None
+        Of the layer below too, if this layer hands on such rows and is not the first.
     """
+
+    rows: NDArray[np.intp]
+    activities: Array | None
+    neutral: Array | None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A visit's arrays, of which a layer's minibatches are made.
+
+    Attributes
+    ----------
+    job : Job
+    order : (n,)
+        Of the visit's rows.
+    images, truth : (n, ...), (n,) or None
+        As layer one takes them, and true labels, where the objective reads them.
+    wrong : (n,) or None
+        Negative labels.
+    activities, neutral : (rows of the step, fan_in) or None
+        Of the layer below; None for layer one.
+    """
+
+    job: Job
+    order: NDArray[np.intp]
+    images: Images | None
+    truth: Labels | None
+    wrong: Labels | None
+    activities: Array | None
+    neutral: Array | None
+
+    @classmethod
+    def of(cls, job: Job, layer: int, visit: Visit, index: int, inputs: Mapping[str, Any], data: Data) -> Source:
+        """Return the source of a step's visit number `index`, for any layer."""
+        images, truth = rows_of(job, visit, data) if layer == 1 else (None, None)
+        if truth is None and job.copies == 1:
+            truth = named(job.kernels).here(data.labels(visit.chunk))
+        wrong = inputs["labels"][index] if layer == 1 and job.copies == 2 else None
+        activities = inputs["activities"][index] if layer > 1 else None
+        neutral = inputs["neutral"][index] if "neutral" in inputs else None
+        return cls(job, order_of(job, visit), images, truth, wrong, activities, neutral)
+
+    def take(self, where: slice, rows: slice) -> Taken:
+        """Return what a minibatch takes; `where` and `rows` are as `places` says."""
+        half = slice(where.start // 2, where.stop // 2)
+        return Taken(
+            self.order[rows],
+            None if self.activities is None else self.activities[where],
+            None if self.neutral is None else self.neutral[half],
+        )
+
+    def batch(self, taken: Taken) -> tuple[Inputs, Labels | None]:
+        """Return a minibatch as the layer takes it, and its true labels (n,), where the objective reads them."""
+        rows, alone = taken.rows, self.job.copies == 1
+        truth = self.truth[rows] if self.truth is not None else None
+        if taken.activities is not None:
+            return Activities(taken.activities, taken.neutral), truth if alone else None
+        assert self.images is not None
+        pixels = pixels_of(self.job, self.images[rows])
+        if alone:
+            return Bare(pixels), truth
+        assert truth is not None
+        assert self.wrong is not None
+        return Overlaid(pixels, np.concatenate([truth, self.wrong[rows]])), None
+
+
+def places(job: Job, step: Step, visit: Visit) -> Iterator[tuple[slice, slice]]:
+    """Yield where each minibatch's rows lie: in arrays of this step's rows, `Job.copies` a sample; in the order."""
     within, copies = spans(job, step, visit), job.copies
-    first, order = within[0][0], order_of(job, visit)
-    images, truth = rows_of(job, visit, data) if layer == 1 else (None, None)
-    if truth is None and copies == 1:
-        truth = named(job.kernels).here(data.labels(visit.chunk))
+    first = within[0][0]
     for start, stop, _ in within:
-        where, rows = slice(copies * (start - first), copies * (stop - first)), order[start:stop]
-        if layer > 1:
-            neutral = inputs["neutral"][index][start - first : stop - first] if "neutral" in inputs else None
-            batch: Inputs = Activities(inputs["activities"][index][where], neutral)
-        else:
-            assert images is not None
-            assert truth is not None
-            pixels = pixels_of(job, images[rows])
-            if copies == 1:
-                batch = Bare(pixels)
-            else:
-                batch = Overlaid(pixels, np.concatenate([truth[rows], inputs["labels"][index][rows]]))
-        yield where, batch, truth[rows] if truth is not None and copies == 1 else None
+        yield slice(copies * (start - first), copies * (stop - first)), slice(start, stop)
 
 
 def masks_of(job: Job, layer: int, step: Step, visit: Visit) -> Array | None:

@@ -17,8 +17,8 @@ from pydantic.dataclasses import dataclass as checked
 
 from ffdask import draws
 from ffdask.head import HeadRecipe, HeadState, HeadTrainee, empty_head
-from ffdask.kernels import Kernels
-from ffdask.objectives import Objective, Scored
+from ffdask.kernels import Kernels, Turn
+from ffdask.objectives import Objective, Paired, Scored
 from ffdask.resident import home, read_only
 
 Array = NDArray[np.floating[Any]]
@@ -217,8 +217,9 @@ class Trainee:
     ) -> None:
         self.recipe, self.optimizer, self.objective, self.kernels = recipe, optimizer, objective, kernels
         state = kernels.here(state)
-        weights, bias, *moments = kernels.copied(state.weights, state.bias, *state.moments)
-        self.now = replace(state, weights=weights, bias=bias, moments=tuple(moments))
+        copies = kernels.copied(state.weights, state.bias, state.running_mean, *state.moments)
+        weights, bias, running, *moments = copies
+        self.now = replace(state, weights=weights, bias=bias, running_mean=running, moments=tuple(moments))
         self.head = HeadTrainee(state.head, head or HeadRecipe(), kernels) if state.head else None
         kernels.follow(self.now.weights)
         fan_in, width = self.now.weights.shape
@@ -260,8 +261,23 @@ class Trainee:
         steps, rate = self.now.steps + 1, self.optimizer.learning_rate * factor
         self._descend(*inputs.factors(dz, self.kernels), rate, steps)
         self._update(self.now.bias, self.now.moments[1::2], by_bias, rate, 0.0, steps)
-        self.now = replace(self.now, running_mean=running, steps=steps)
+        self.now.running_mean[...] = running
+        self.now = replace(self.now, steps=steps)
         return measured
+
+    def repeated(self, turn: Turn) -> Turn:
+        """Return `turn`, which learns from one minibatch, as it is called for each: see `Kernels.repeated`."""
+        # An objective that is asked on the host leaves nothing to record.
+        asked = isinstance(self.objective, Paired) and not self.objective.device
+        again = turn if asked else self.kernels.repeated(turn)
+
+        def counted(given: Any, out: Any) -> None:
+            steps = self.now.steps + 1
+            again(given, out)
+            # What is replayed counts nothing.
+            self.now = replace(self.now, steps=steps)
+
+        return counted
 
     def state(self) -> LayerState:
         """Return what the layer is now; the trainee is done with."""

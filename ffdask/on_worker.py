@@ -12,11 +12,11 @@ import numpy as np
 
 from ffdask import blocks, datasets, machine
 from ffdask.blocks import Published
+from ffdask.carried import Resident
 from ffdask.datasets import Dataset
 from ffdask.errors import BadInput, StepFailed, told
 from ffdask.job import Data, Images, Job, Labels
 from ffdask.kernels import DEVICE
-from ffdask.resident import Resident
 from ffdask.schedules.steps import Step
 from ffdask.shards import ShardedCalendar
 from ffdask.stay import Away, Kept

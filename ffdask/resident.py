@@ -1,4 +1,4 @@
-"""Values whose arrays may lie on a device: moved as a whole, and brought to the host when they leave their process.
+"""Values whose arrays may lie on a device: moved as a whole, and brought to the host.
 
 An array on a device is known by `__cuda_array_interface__`: which library made it is the kernels' affair.
 """
@@ -10,8 +10,6 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
-
-from ffdask.blocks import Published
 
 
 def on_device(value: Any) -> bool:
@@ -42,20 +40,3 @@ def read_only(array: Any) -> Any:
     if isinstance(array, np.ndarray):
         array.setflags(write=False)
     return array
-
-
-class Resident(Published):
-    """A value with arrays on this process's device: its readers here get it by reference, all others on the host."""
-
-    __slots__ = ()
-
-    def __reduce__(self) -> tuple[Any, tuple[Any]]:
-        return _same, (home(self.value),)
-
-    def plain(self) -> Any:
-        """Return the value on the host."""
-        return home(self.value)
-
-
-def _same(value: Any) -> Any:
-    return value

@@ -7,27 +7,26 @@ layer being trained, minibatch by minibatch -> a new state.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ffdask.batches import inputs_of, masks_of, order_of, pixels_of, rows_of, spans
+from ffdask.batches import Source, masks_of, order_of, pixels_of, places, rows_of
 from ffdask.calendar import Visit
 from ffdask.candidates import Candidates, enter, rise, score_table
-from ffdask.head import HeadTrainee, layers_read
-from ffdask.job import Data, Job, Labels
+from ffdask.head import layers_read
+from ffdask.job import Data, Images, Job
 from ffdask.kernels import Kernels, named
-from ffdask.labels import Overlaid
-from ffdask.layer import Inputs, LayerState, Measured, Trainee
+from ffdask.layer import LayerState
+from ffdask.learning import Outcome as Outcome
+from ffdask.learning import learn_head, train
 from ffdask.network import Network, climb, climb_neutral
-from ffdask.objectives.classifier import classifier, softmax
 from ffdask.resident import home, read_only
 from ffdask.schedules.steps import Step
 
 Array = NDArray[np.floating[Any]]
-Outcome = dict[str, Any]
-"""A step's pieces by name, and its ``record``."""
 
 
 def perform(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outcome:
@@ -133,46 +132,6 @@ def _candidates(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> 
     return {"candidates": passed, "record": {"rows": sum(job.calendar.chunk_rows(v.chunk) for v in step.visits)}}
 
 
-def _train(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outcome:
-    kernels = named(job.kernels, job.precision)
-    state = inputs.get("state") or job.initial_layer(step.layer)
-    trainee = Trainee(state, job.layer, job.optimizer, job.objective_of, kernels, job.head)
-    passed: dict[str, list[Array]] = {piece: [] for piece in step.gives if piece != "state"}
-    measured: Measured | None = None
-    for index, visit in enumerate(step.visits):
-        within, width = spans(job, step, visit), job.widths[step.layer - 1]
-        rows = within[-1][1] - within[0][0]
-        for piece, copies in (("activities", job.copies), ("neutral", 1)):
-            if piece in passed:
-                passed[piece] += kernels.empty(((copies * rows, width), np.float32))
-        mask = masks_of(job, step.layer, step, visit) if "activities" in passed or trainee.head else None
-        rates = kernels.rates([factor for _, _, factor in within], trainee.now.steps)
-        batches = inputs_of(job, step.layer, step, visit, index, inputs, data)
-        for rate, (where, batch, labels) in zip(rates, batches, strict=True):
-            y, goodness, beside = trainee.forward(batch)
-            kept = None if mask is None else mask[where]
-            if "activities" in passed:
-                normalised = kernels.normalise(y, goodness, passed["activities"][-1][where])
-                if kept is not None:
-                    normalised *= kept
-            if "neutral" in passed:
-                assert beside is not None
-                out = passed["neutral"][-1][where.start // 2 : where.stop // 2]
-                _pass_neutral(trainee, batch, beside, kernels, out)
-            learned = trainee.learn(batch, y, goodness, rate, labels, kept)
-            measured = measured + learned if measured else learned
-    assert measured is not None
-    pieces = {piece: [read_only(array) for array in arrays] for piece, arrays in passed.items()}
-    return {"state": trainee.state(), **pieces, "record": measured.record()}
-
-
-def _pass_neutral(trainee: Trainee, batch: Inputs, beside: Array, kernels: Kernels, out: Array) -> None:
-    """Write the normalised activities (n, width) of the minibatch's neutral rows, before its update, into `out`."""
-    weights = trainee.now.weights
-    z = batch.pixels.neutral(beside, weights, kernels) if isinstance(batch, Overlaid) else beside
-    kernels.normalise(*kernels.activate(z, trainee.now.bias), out)
-
-
 def _state(job: Job, inputs: Mapping[str, Any], layer: int) -> LayerState:
     """Return a layer's state among the inputs; the initial one of a layer that was never trained."""
     state: LayerState = inputs.get(f"state{layer}") or named(job.kernels).here(job.initial_layer(layer))
@@ -194,12 +153,20 @@ def _push(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outcom
     for index, visit in enumerate(step.visits):
         (passed,) = kernels.empty(((job.copies * job.calendar.chunk_rows(visit.chunk), width), np.float32))
         masks = [masks_of(job, layer, step, visit) for layer in range(first, step.layer)]
-        for where, batch, _ in inputs_of(job, first, step, visit, index, inputs, data):
-            z, _ = batch.preactivations(states[0].weights, kernels)
-            kept = [None if mask is None else mask[where] for mask in masks]
-            passed[where] = climb(states, z, kernels, kept)[-1][0]
+        source = Source.of(job, first, visit, index, inputs, data)
+        push = kernels.repeated(partial(_climbed, states, source, kernels))
+        for where, rows in places(job, step, visit):
+            push((source.take(where, rows), [None if mask is None else mask[where] for mask in masks]), passed[where])
         pushed.append(read_only(passed))
     return {"activities": pushed, "record": {"rows": sum(len(array) for array in pushed) // job.copies}}
+
+
+def _climbed(states: Sequence[LayerState], source: Source, kernels: Kernels, given: Any, out: Array) -> None:
+    """Write a minibatch's activities behind the layers into `out`; `given` is what it takes, and its masks."""
+    taken, masks = given
+    batch, _ = source.batch(taken)
+    z, _ = batch.preactivations(states[0].weights, kernels)
+    out[...] = climb(states, z, kernels, masks)[-1][0]
 
 
 def _push_head(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outcome:
@@ -213,44 +180,21 @@ def _push_head(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> O
         order, rows = order_of(job, visit), len(images)
         for layer in layers_read(len(job.widths)):
             pushed[f"neutral{layer}"] += kernels.empty(((rows, job.widths[layer - 1]), np.float32))
+        push = kernels.repeated(partial(_climbed_neutral, job, states, images, kernels))
         for start, stop, _ in job.calendar.minibatches(visit):
-            activities = climb_neutral(states, pixels_of(job, images[order[start:stop]]), kernels)
-            for layer in layers_read(len(job.widths)):
-                pushed[f"neutral{layer}"][-1][start:stop] = activities[layer - 1]
+            push(order[start:stop], {piece: arrays[-1][start:stop] for piece, arrays in pushed.items()})
         total += rows
     pieces = {piece: [read_only(array) for array in arrays] for piece, arrays in pushed.items()}
     return {**pieces, "record": {"rows": total}}
 
 
-def _head(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outcome:
-    kernels = named(job.kernels)
-    trainee = HeadTrainee(inputs.get("state") or job.initial_head(), job.head, kernels)
-    read = [inputs[f"neutral{layer}"] for layer in layers_read(len(job.widths))]
-    recorded: dict[Visit, tuple[Labels, Array]] = {}
-    losses, wrong, total = [], 0, 0
-    for index, visit in enumerate(step.visits):
-        labels, within = data.labels(visit.chunk), spans(job, step, visit)
-        first, last = within[0][0], within[-1][1]
-        # New and in few bytes: they are kept for as long as their probabilities may be read.
-        rows = job.calendar.order(visit)[first:last].astype(np.uint32)
-        truth, logits = kernels.here(labels[rows]), []
-        rates = kernels.rates([factor for _, _, factor in within], 0)
-        for rate, (start, stop, _) in zip(rates, within, strict=True):
-            where = slice(start - first, stop - first)
-            activities = [arrays[index][where] for arrays in read]
-            logits.append(trainee.logits(activities))
-            derivative, seen = kernels.classes(classifier, logits[-1], truth[where], None, 1)
-            trainee.learn(activities, derivative, rate)
-            losses.append(seen[:1])
-        kept = home(np.concatenate([softmax(part) for part in logits]))
-        wrong += int((kept.argmax(axis=1) != labels[rows]).sum())
-        total += len(rows)
-        recorded[visit] = (read_only(rows), read_only(kept))
-    loss = 0.0
-    for part in home(np.concatenate(losses)).tolist():
-        loss += part
-    record = {"rows": total, "loss": loss / total, "error": wrong / total}
-    return {"state": trainee.state(), "probabilities": recorded, "record": record}
+def _climbed_neutral(
+    job: Job, states: Sequence[LayerState], images: Images, kernels: Kernels, rows: Array, out: Mapping[str, Array]
+) -> None:
+    """Write a minibatch's neutral activities (n, width) of the layers that the head reads into `out`."""
+    activities = climb_neutral(states, pixels_of(job, images[rows]), kernels)
+    for layer in layers_read(len(job.widths)):
+        out[f"neutral{layer}"][...] = activities[layer - 1]
 
 
 def _evaluate(job: Job, step: Step, inputs: Mapping[str, Any], data: Data) -> Outcome:
@@ -267,8 +211,8 @@ _KINDS: dict[str, Callable[[Job, Step, Mapping[str, Any], Data], Outcome]] = {
     "negatives": _negatives,
     "candidates": _candidates,
     "push": _push,
-    "train": _train,
+    "train": train,
     "push_head": _push_head,
-    "head": _head,
+    "head": learn_head,
     "evaluate": _evaluate,
 }

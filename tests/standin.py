@@ -3,7 +3,7 @@
 Its arrays are no NumPy arrays, are not turned into some by accident, and do not mix with them. Memory that nobody has
 written is NaN. Kernels are the GPU's own, built for the host; products read the addresses and distances that cuBLAS
 would. What was called is kept in `calls`, to be held against the CuPy that is installed; reading a value on the host,
-for which a GPU would have to be waited for, is counted in `waits`.
+for which a GPU would have to be waited for, is counted in `waits`. Memory, streams and graphs are `standin_memory`'s.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import contextlib
 import ctypes
 import importlib
 import sys
-import threading
 import types
 import weakref
 from collections import Counter
@@ -21,26 +20,34 @@ from typing import Any
 
 import device_host
 import numpy as np
+import standin_memory as memory
+from standin_memory import Stream, graphs, waits
 
 from ffdask.resident import moved
 
 calls: dict[str, tuple[tuple, dict]] = {}
-waits: Counter[str] = Counter()
 products: Counter[tuple[int, int]] = Counter()
 """By the factors' kind and how is added up, as cuBLAS numbers them."""
-_streams = threading.local()
 _shape = [1, 1]
 """Blocks and threads of whatever is launched."""
-_memory: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+_memory: weakref.WeakValueDictionary[tuple[int, int, int], Any] = weakref.WeakValueDictionary()
+"""Each array's memory, by where it starts and stops."""
 
 COMPARED = {"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"}
 UFUNCS = {*COMPARED.values(), "add", "subtract", "multiply", "divide", "negative", "sqrt", "exp", "left_shift"}
+_HOLE = np.empty(0)
 FUNCTIONS = {"concatenate", "stack", "tile", "empty_like", "zeros_like", "full_like", "argsort", "mean"}
 
 
 class Memory:
-    def __init__(self, address: int) -> None:
-        self.ptr = address
+    def __init__(self, host: np.ndarray) -> None:
+        self.ptr, self._host = host.ctypes.data, host
+
+    def copy_from_device_async(self, src: Memory, size: int, stream: Any = None) -> None:
+        assert size == src._host.nbytes <= self._host.nbytes
+        assert src._host.flags.c_contiguous
+        assert self._host.flags.c_contiguous
+        memory.do(lambda to, of: ctypes.memmove(to.ctypes.data, of.ctypes.data, size), self._host, src._host)
 
 
 class ndarray:
@@ -51,7 +58,8 @@ class ndarray:
         base = host
         while isinstance(base.base, np.ndarray):
             base = base.base
-        _memory[id(base)] = base
+        start = base.__array_interface__["data"][0]
+        _memory[start, start + base.nbytes, id(base)] = base
 
     shape = property(lambda self: self._host.shape)
     strides = property(lambda self: self._host.strides)
@@ -62,7 +70,7 @@ class ndarray:
     itemsize = property(lambda self: self._host.itemsize)
     flags = property(lambda self: self._host.flags)
     T = property(lambda self: ndarray(self._host.T))
-    data = property(lambda self: Memory(self._host.ctypes.data))
+    data = property(lambda self: Memory(self._host))
     __cuda_array_interface__ = property(lambda self: {"shape": self.shape, "version": 3})
 
     def __len__(self) -> int:
@@ -72,10 +80,18 @@ class ndarray:
         return (self[index] for index in range(len(self)))
 
     def __getitem__(self, key: Any) -> ndarray:
-        return _wrapped(self._host[_plain(key)])
+        if _of_arrays(key):
+            return _computed(lambda host, key: host[key], self, key)
+        found = self._host[key]
+        # A number stays where it is: an array without axes, over the same memory.
+        key = key if isinstance(key, tuple) else (key,)
+        return ndarray(found if isinstance(found, np.ndarray) else self._host[(*key, ...)])
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self._host[_plain(key)] = _plain(value)
+        if _of_arrays(key):
+            _wrote(lambda to, key, value: to.__setitem__(key, value), self, key, value)
+        else:
+            _wrote(np.copyto, self[key], value)
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
@@ -83,55 +99,60 @@ class ndarray:
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = (), **kwargs: Any) -> Any:
         if method != "__call__" or ufunc.__name__ not in UFUNCS:
             raise TypeError(f"{ufunc.__name__}.{method} was not looked up in CuPy")
-        calls[ufunc.__name__] = (tuple(inputs), kwargs)
-        found = ufunc(*_plain(inputs), **kwargs)
+        _called(ufunc.__name__, *inputs, **kwargs)
         if out:
-            np.copyto(out[0]._host, found, casting="same_kind")
+            _wrote(lambda to, *of: np.copyto(to, ufunc(*of, **kwargs), casting="same_kind"), out[0], *inputs)
             return out[0]
-        return _wrapped(found)
+        return _computed(lambda *of: ufunc(*of, **kwargs), *inputs)
 
     def __array_function__(self, function: Any, of: Any, args: Any, kwargs: Any) -> Any:
         if function.__name__ not in FUNCTIONS:
             raise TypeError(f"{function.__name__} was not looked up in CuPy")
-        calls[function.__name__] = (args, kwargs)
-        found = function(*_plain(args), **_plain(kwargs))
-        return _wrapped(_unwritten(found) if function.__name__ == "empty_like" else found)
+        _called(function.__name__, *args, **kwargs)
+        if function.__name__ == "empty_like":
+            like = function(*_plain(args), **_plain(kwargs))
+            return ndarray(memory.unwritten(like.shape, like.dtype))
+        if function.__name__ in ("concatenate", "stack") and len(args[0]) > 8:
+            memory.refused("CuPy brings the addresses of more than eight arrays to the device")
+        return _computed(lambda *of: function(*of, **_plain(kwargs)), *args)
 
     def get(self) -> np.ndarray:
-        waits["get"] += 1
+        _read("get")
         return self._host.copy()
 
     def __bool__(self) -> bool:
-        waits["bool"] += 1
+        _read("bool")
         return bool(self._host)
 
     def __float__(self) -> float:
-        waits["float"] += 1
+        _read("float")
         return float(self._host)
 
     def __int__(self) -> int:
-        waits["int"] += 1
+        _read("int")
         return int(self._host)
 
     __index__ = __int__
 
     def copy(self) -> ndarray:
-        return ndarray(self._host.copy())
+        return _computed(np.copy, self)
 
     def astype(self, dtype: Any, copy: bool = True) -> ndarray:
-        return self if not copy and self.dtype == dtype else ndarray(self._host.astype(dtype))
+        return self if not copy and self.dtype == dtype else _computed(lambda host: host.astype(dtype), self)
 
     def view(self, dtype: Any) -> ndarray:
         return ndarray(self._host.view(dtype))
 
     def reshape(self, *shape: Any) -> ndarray:
-        return ndarray(self._host.reshape(*shape))
+        found = self._host.reshape(*shape)
+        viewed = not found.size or np.shares_memory(found, self._host)
+        return ndarray(found) if viewed else self.copy().reshape(*shape)
 
     def fill(self, value: float) -> None:
-        self._host.fill(value)
+        memory.do(lambda host: host.fill(value), self._host)
 
     def _reduced(self, name: str, **kwargs: Any) -> ndarray:
-        return _wrapped(getattr(self._host, name)(**kwargs))
+        return _computed(lambda host: getattr(host, name)(**kwargs), self)
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> ndarray:
         return self._reduced("sum", axis=axis, keepdims=keepdims)
@@ -174,13 +195,55 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _wrapped(found: Any) -> Any:
-    return ndarray(np.asarray(found))
+def _called(name: str, *args: Any, **kwargs: Any) -> None:
+    """Take a call down, without its arrays: their memory is to be used again."""
+    calls[name] = moved((args, kwargs), lambda _: _HOLE)
 
 
-def _unwritten(host: np.ndarray) -> np.ndarray:
-    host.fill(np.nan if host.dtype.kind == "f" else 171)
-    return host
+def _of_arrays(key: Any) -> bool:
+    """Whether a key takes elements by arrays of numbers: that copies them."""
+    return any(isinstance(part, ndarray | np.ndarray | list) for part in (key if isinstance(key, tuple) else (key,)))
+
+
+def _read(what: str) -> None:
+    waits[what] += 1
+    memory.refused(f"a value is read on the host ({what})")
+
+
+def _wrote(compute: Any, out: ndarray, *given: Any) -> None:
+    """Launch ``compute(out, *given)``, which writes into an array."""
+    arrays, full = _sorted(given)
+    memory.do(lambda into, *hosts: compute(into, *full(hosts)), out._host, *arrays)
+
+
+def _computed(compute: Any, *given: Any) -> ndarray:
+    """Launch ``compute(*given)``, which gives a new array."""
+    arrays, full = _sorted(given)
+    hosts = arrays
+    if memory.recording() is not None:
+        # Nothing is there yet: what will come out has the shape that zeros have.
+        hosts = [np.zeros_like(host) for host in arrays]
+    with np.errstate(all="ignore"):
+        found = np.asarray(compute(*full(hosts)))
+    out = ndarray(memory.unwritten(found.shape, found.dtype))
+    if memory.recording() is None:
+        np.copyto(out._host, found)
+    else:
+        _wrote(lambda to, *of: np.copyto(to, compute(*of)), out, *given)
+    return out
+
+
+def _sorted(given: Any) -> tuple[list[np.ndarray], Any]:
+    """Return the arrays in what is given to a function, and what puts others in their place."""
+    arrays: list[np.ndarray] = []
+    # What is recorded holds no array: a graph does not, either.
+    hollow = moved(_plain(given), lambda host: arrays.append(host) or _HOLE)
+
+    def full(hosts: Any) -> Any:
+        left = iter(hosts)
+        return moved(hollow, lambda _: next(left))
+
+    return arrays, full
 
 
 @contextlib.contextmanager
@@ -198,21 +261,24 @@ def launches(blocks: int, threads: int) -> Iterator[None]:
 
 
 def empty(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
-    return ndarray(_unwritten(np.empty(shape, dtype, order)))
+    return ndarray(memory.unwritten(shape, dtype, order))
 
 
 def asarray(a: Any, dtype: Any = None) -> ndarray:
-    calls["asarray"] = ((a,), {})
+    _called("asarray", a)
     if isinstance(a, ndarray):
         return a
     assert isinstance(a, np.ndarray), type(a)
+    memory.refused("the host's memory is copied")
     # A copy: the device has memory of its own. In CuPy rows stay rows.
-    return ndarray(np.array(a, dtype, order="C"))
+    out = empty(a.shape, a.dtype if dtype is None else dtype)
+    out._host[...] = a
+    return out
 
 
 def ascontiguousarray(a: ndarray, dtype: Any = None) -> ndarray:
-    calls["ascontiguousarray"] = ((a,), {})
-    return ndarray(np.ascontiguousarray(_plain(a), dtype))
+    _called("ascontiguousarray", a)
+    return _computed(lambda host: np.ascontiguousarray(host, dtype), a)
 
 
 class RawModule:
@@ -228,28 +294,21 @@ class RawModule:
             assert 1 <= blocks < 2**31
             assert threads in (32, 64, 128, 256, 512, 1024)
             # A kernel is right in any launch: few threads are cheap here.
-            device_host.launch(self.real, name, *_shape, args)
+            shape, arrays = tuple(_shape), [one._host for one in args if isinstance(one, ndarray)]
+
+            def again(*hosts: np.ndarray) -> None:
+                left = iter(hosts)
+                given = [ndarray(next(left)) if one is _HOLE else one for one in hollow]
+                device_host.launch(self.real, name, *shape, tuple(given))
+
+            hollow = [_HOLE if isinstance(one, ndarray) else one for one in args]
+            memory.do(again, *arrays)
 
         return launch
 
 
-class Stream:
-    def __init__(self, null: bool = False, non_blocking: bool = False) -> None:
-        self.open = 0
-
-    def __enter__(self) -> Stream:
-        _streams.open = getattr(_streams, "open", 0) + 1
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        _streams.open -= 1
-
-    def synchronize(self) -> None:
-        waits["synchronize"] += 1
-
-
 def _in_a_stream(what: str) -> None:
-    if not getattr(_streams, "open", 0):
+    if memory.current() is None:
         waits[f"{what} outside of a stream"] += 1
 
 
@@ -259,6 +318,7 @@ class Device:
     @staticmethod
     def synchronize() -> None:
         waits["synchronize"] += 1
+        memory.refused_anywhere("the device is waited for")
 
 
 _KINDS = {0: np.float32, 1: np.float64, 14: np.uint16}
@@ -269,8 +329,9 @@ def _matrix(address: int, kind: int, rows: int, columns: int, lead: int) -> np.n
     dtype = np.dtype(_KINDS[kind])
     assert lead >= rows, f"{lead} numbers between columns of {rows}"
     size = ((columns - 1) * lead + rows) * dtype.itemsize
-    spans = [(base.ctypes.data, base.ctypes.data + base.nbytes) for base in list(_memory.values())]
-    assert any(start <= address and address + size <= stop for start, stop in spans), "beyond an array's memory"
+    assert any(start <= address and address + size <= stop for start, stop, _ in list(_memory)), (
+        "beyond an array's memory"
+    )
     numbers = np.frombuffer((ctypes.c_char * size).from_address(address), dtype)
     return np.lib.stride_tricks.as_strided(numbers, (rows, columns), (dtype.itemsize, lead * dtype.itemsize))
 
@@ -288,7 +349,11 @@ def gemm_ex(handle, transa, transb, m, n, k, alpha, a, of_a, lda, b, of_b, ldb, 
     assert (scale.from_address(alpha).value, scale.from_address(beta).value) == (1, 0)
     left = _matrix(a, of_a, k, m, lda).T if transa else _matrix(a, of_a, m, k, lda)
     right = _matrix(b, of_b, n, k, ldb).T if transb else _matrix(b, of_b, k, n, ldb)
-    _matrix(c, of_c, m, n, ldc)[...] = _wide(np.ascontiguousarray(left)) @ _wide(np.ascontiguousarray(right))
+
+    def product(into: np.ndarray, left: np.ndarray, right: np.ndarray) -> None:
+        into[...] = _wide(np.ascontiguousarray(left)) @ _wide(np.ascontiguousarray(right))
+
+    memory.do(product, _matrix(c, of_c, m, n, ldc), left, right)
 
 
 module = types.ModuleType("cupy")
@@ -298,30 +363,37 @@ vars(module).update(
     asarray=asarray,
     ascontiguousarray=ascontiguousarray,
     RawModule=RawModule,
+    get_default_memory_pool=lambda: memory.pool,
     cuda=types.SimpleNamespace(
         Stream=Stream,
+        MemoryPool=memory.MemoryPool,
         Device=lambda: Device,
         cublas=types.SimpleNamespace(gemmEx=gemm_ex),
-        get_current_stream=Stream,
-        runtime=types.SimpleNamespace(memGetInfo=lambda: (1 << 33, 1 << 34)),
+        get_current_stream=lambda: memory.current() or Stream(),
+        get_allocator=memory.get_allocator,
+        set_allocator=memory.set_allocator,
+        using_allocator=memory.using_allocator,
+        runtime=types.SimpleNamespace(memGetInfo=lambda: (1 << 33, 1 << 34), streamEndCapture=memory.end_capture_of),
     ),
 )
 
-_OURS = ("ffdask.kernels.device", "ffdask.kernels.cublas")
+OURS = tuple(f"ffdask.kernels.{name}" for name in ("device", "cublas", "launches", "memory", "recorded", "uploaded"))
 
 
 @contextlib.contextmanager
 def in_the_place_of_cupy() -> Iterator[None]:
     """Have ``import cupy`` in the kernels find the stand-in."""
     kernels = importlib.import_module("ffdask.kernels")
-    before = {name: sys.modules.pop(name) for name in ("cupy", *_OURS) if name in sys.modules}
+    before = {name: sys.modules.pop(name) for name in ("cupy", *OURS) if name in sys.modules}
     sys.modules["cupy"] = module
     kernels._backend.cache_clear()
     waits.clear()
+    graphs.clear()
     try:
         yield
     finally:
-        for name in ("cupy", *_OURS):
+        memory.set_allocator(memory.pool.malloc)
+        for name in ("cupy", *OURS):
             sys.modules.pop(name, None)
         sys.modules.update(before)
         kernels._backend.cache_clear()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ffdask.batches import inputs_of, masks_of, spans
+from ffdask.batches import Source, masks_of, places, spans
 from ffdask.calendar import Calendar, Visit
 from ffdask.head import HeadRecipe
 from ffdask.job import Data, Job
@@ -61,6 +61,13 @@ def test_a_mask_belongs_to_the_layer_the_visit_and_the_seed():
     # Whichever step asks: one that trains, one that pushes, with other visits beside it.
     again = masks_of(job, 1, Step("push", 3, 2, 2, visits=(Visit(1, 1), Visit(0, 0))), Visit(0, 0))
     np.testing.assert_array_equal(again, masks[0])
+
+
+def inputs_of(job, layer, step, visit, index, inputs, data):
+    """A visit's minibatches: where their rows lie, the layer's input, true labels."""
+    source = Source.of(job, layer, visit, index, inputs, data)
+    for where, rows in places(job, step, visit):
+        yield where, *source.batch(source.take(where, rows))
 
 
 @pytest.mark.parametrize("objective", ["goodness", "classifier"])

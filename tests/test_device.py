@@ -61,10 +61,10 @@ def test_every_kernel_compiles_for_the_gpu(architecture, real):
 
 def test_the_compiler_is_told_what_the_tests_tell_it():
     with standin.in_the_place_of_cupy():
-        device = importlib.import_module("ffdask.kernels.device")
-        assert device.source() == device_host.TEXT.read_text()
-        assert device.options(np.dtype("float32")) == ("--std=c++17", "-DREAL=float")
-        assert device.options(np.dtype("float64")) == ("--std=c++17", "-DREAL=double")
+        launches = importlib.import_module("ffdask.kernels.launches")
+        assert launches.source() == device_host.TEXT.read_text()
+        assert launches.options(np.dtype("float32")) == ("--std=c++17", "-DREAL=float")
+        assert launches.options(np.dtype("float64")) == ("--std=c++17", "-DREAL=double")
 
 
 # --- executed on the host
@@ -120,21 +120,21 @@ def test_vectors_are_gathered_too():
 
 
 def test_a_data_set_is_brought_to_the_device_once_and_only_if_there_is_room(monkeypatch):
-    sets = [np.full((9, 2, 2), number, np.uint8) for number in range(3)]
+    images = [np.full((9, 2, 2), number, np.uint8) for number in range(3)]
     which, shifts = np.array([1, 2]), np.zeros((2, 2), np.int64)
     with standin.in_the_place_of_cupy():
-        device, gather = importlib.import_module("ffdask.kernels.device"), named(DEVICE).gatherer
+        sets, gather = importlib.import_module("ffdask.kernels.uploaded"), named(DEVICE).gatherer
         uploads = []
-        monkeypatch.setattr(device.cupy, "asarray", lambda a: uploads.append(a.shape) or standin.asarray(a))
+        monkeypatch.setattr(sets.cupy, "asarray", lambda a: uploads.append(a.shape) or standin.asarray(a))
         for _ in range(3):
-            assert gather(sets[0])(which, shifts).get().tolist() == sets[0][:2].tolist()
+            assert gather(images[0])(which, shifts).get().tolist() == images[0][:2].tolist()
         assert uploads.count((9, 2, 2)) == 1
-        assert gather(sets[1])(which, shifts).get().tolist() == sets[1][:2].tolist()
-        assert gather(sets[2])(which, shifts).get().tolist() == sets[2][:2].tolist()
-        assert len(device._sets) == device.MOST_SETS
+        assert gather(images[1])(which, shifts).get().tolist() == images[1][:2].tolist()
+        assert gather(images[2])(which, shifts).get().tolist() == images[2][:2].tolist()
+        assert len(sets._sets) == sets.MOST_SETS
         monkeypatch.setitem(vars(standin.module.cuda.runtime), "memGetInfo", lambda: (71, 1 << 34))
-        assert gather(sets[0]) is None
-        assert gather(sets[2]) is not None, "what is there needs no room"
+        assert gather(images[0]) is None
+        assert gather(images[2]) is not None, "what is there needs no room"
         assert gather(np.zeros((9, 2, 2), np.int16)) is None
 
 
@@ -325,7 +325,7 @@ def names_of_cupy(module) -> set[str]:
 def test_all_that_the_backend_names_is_in_cupy():
     cupy = pytest.importorskip("cupy", reason=LACKING)
     with standin.in_the_place_of_cupy():
-        modules = [importlib.import_module(f"ffdask.kernels.{name}") for name in ("device", "cublas")]
+        modules = [importlib.import_module(name) for name in standin.OURS]
     names = set().union(*map(names_of_cupy, modules))
     assert {"RawModule", "cuda.cublas.gemmEx", "empty"} <= names
     assert {name for name in names if "cublas" in name} <= {"cuda.cublas", "cuda.cublas.gemmEx"}

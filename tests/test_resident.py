@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-import pickle
-
 import numpy as np
 import standin
 
-from ffdask.blocks import Published, plain
 from ffdask.head import empty_head
 from ffdask.layer import LayerState, Optimizer, initial_state
-from ffdask.resident import Resident, home, moved, on_device, read_only
+from ffdask.resident import home, moved, on_device, read_only
 
 
 def on_a_device(value):
@@ -51,16 +48,3 @@ def test_arrays_are_marked_read_only_where_that_can_be():
     assert not read_only(np.ones(3)).flags.writeable
     there = standin.ndarray(np.ones(3))
     assert read_only(there) is there
-
-
-def test_a_resident_value_is_itself_here_and_the_hosts_elsewhere():
-    value = on_a_device(state())
-    resident = Resident(value)
-    assert resident.value is value
-    assert isinstance(resident, Published)
-    sent = pickle.loads(pickle.dumps(resident))
-    for found in (sent, plain(resident)):
-        assert isinstance(found, LayerState)
-        for name, array in state().arrays().items():
-            assert isinstance(found.arrays()[name], np.ndarray)
-            np.testing.assert_array_equal(found.arrays()[name], array, strict=True)

@@ -24,6 +24,12 @@ Factor = NDArray[Any]
 Gather = Callable[[NDArray[np.integer[Any]], NDArray[np.integer[Any]]], NDArray[Any]]
 """Returns rows (n, ...) of images, by their numbers (n,) and shifts (2, n) as `ffdask.augment.drawn` has them."""
 
+Turn = Callable[[Any, Any], None]
+"""Works on what it is given, and writes into what is out: values with arrays in them, as `ffdask.resident.moved` knows.
+
+All else that it reads or writes are the same arrays each time, and it does the same with them, whatever is in them.
+"""
+
 ALL = slice(None)
 
 Backend = Literal["numba", "numpy"]
@@ -62,6 +68,9 @@ class Kernels(Protocol):
 
     def rates(self, factors: Sequence[float], steps: int) -> Sequence[Any]:
         """Return the rate's factor of each minibatch as optimisers take it; `steps` came before them."""
+
+    def repeated(self, turn: Turn) -> Turn:
+        """Return `turn` as it is called again and again: a device records what it launches, and replays that."""
 
     @property
     def TILE(self) -> int:
@@ -152,6 +161,11 @@ def named(name: str, precision: Precision = "float32") -> Kernels:
 def _backend(name: str, precision: Precision) -> Kernels:
     module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
     return cast(Kernels, module.Device(precision) if name == DEVICE else module)
+
+
+def memory_on_device() -> str:
+    """Return whose memory this process's arrays on a GPU lie in."""
+    return cast(str, importlib.import_module(f"{__name__}.memory").settled())
 
 
 def without_bfloat16() -> str:

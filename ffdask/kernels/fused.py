@@ -32,6 +32,7 @@ from ffdask.kernels.reference import (
     pairs,
     pull,
     rates,
+    repeated,
     rounded,
     working,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "pairs",
     "pull",
     "rates",
+    "repeated",
     "rounded",
     "running",
     "scale",

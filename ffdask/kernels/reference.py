@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ffdask.blocks import copied as copied
 from ffdask.blocks import empty as empty
+
+if TYPE_CHECKING:
+    from ffdask.kernels import Turn
 
 Array = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
@@ -47,6 +50,11 @@ def gatherer(images: NDArray[Any]) -> None:
 def rates(factors: Sequence[float], steps: int) -> Sequence[float]:
     """Return the factors themselves."""
     return factors
+
+
+def repeated(turn: Turn) -> Turn:
+    """Return `turn` itself."""
+    return turn
 
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:

@@ -11,11 +11,11 @@ from device_host import COMPILER, LACKING
 
 import ffdask
 from ffdask import accelerator, on_worker
+from ffdask.carried import Resident
 from ffdask.conduct import conduct
 from ffdask.config import Config, dotted
 from ffdask.driver import Graphics
 from ffdask.errors import BadInput, RunFailed
-from ffdask.resident import Resident
 from ffdask.resume import stopped_run
 
 pytestmark = pytest.mark.skipif(not COMPILER, reason=LACKING)

@@ -81,6 +81,27 @@ def test_one_gpu_gives_the_same_bits_again(tiny, tmp_path, schedule):
     assert len(digests) == 1
 
 
+@pytest.mark.parametrize("schedule", ["streaming", "all-layers"])
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_recorded_minibatches_give_the_bits_of_launched_ones(tiny, tmp_path, monkeypatch, schedule, precision):
+    from ffdask.kernels import device, recorded
+
+    replays = []
+
+    class Counted(recorded.Repeated):
+        def __call__(self, given, out):
+            super().__call__(given, out)
+            replays.append(self._graph is not None)
+
+    digests = []
+    for repeated in (Counted, lambda turn: turn):
+        monkeypatch.setattr(device, "Repeated", repeated)
+        more = {"schedule.name": schedule, "training.precision": precision, "training.batch_size": 20}
+        digests.append(trained(tiny, tmp_path / str(len(digests)), "gpu", **more).summary["weights_sha256"])
+    assert sum(replays) > len(replays) / 2, "minibatches were not replayed"
+    assert digests[0] == digests[1]
+
+
 def test_memory_is_returned(tiny, tmp_path):
     import cupy
 
