@@ -57,8 +57,10 @@ class Taken:
     ----------
     rows : (n,)
         Their numbers among the visit's images and labels.
-    activities, neutral : (rows, fan_in), (n, fan_in) or None
-        Of the layer below; None for layer one, and where no neutral rows pass.
+    activities : (rows, fan_in) or None
+        Of the layer below; None for layer one.
+    neutral : (n, fan_in) or None
+        Of the layer below too, if this layer hands on such rows and is not the first.
     """
 
     rows: NDArray[np.intp]
@@ -79,8 +81,8 @@ class Source:
         As layer one takes them, and true labels, where the objective reads them.
     wrong : (n,) or None
         Negative labels.
-    activities, neutral : (rows of the step, fan_in), (samples of the step, fan_in) or None
-        Of the layer below; None for layer one, and where no neutral rows pass.
+    activities, neutral : (rows of the step, fan_in) or None
+        Of the layer below; None for layer one.
     """
 
     job: Job
@@ -99,14 +101,17 @@ class Source:
             truth = named(job.kernels).here(data.labels(visit.chunk))
         wrong = inputs["labels"][index] if layer == 1 and job.copies == 2 else None
         activities = inputs["activities"][index] if layer > 1 else None
-        neutral = inputs["neutral"][index] if layer > 1 and "neutral" in inputs else None
+        neutral = inputs["neutral"][index] if "neutral" in inputs else None
         return cls(job, order_of(job, visit), images, truth, wrong, activities, neutral)
 
     def take(self, where: slice, rows: slice) -> Taken:
         """Return what a minibatch takes; `where` and `rows` are as `places` says."""
-        samples = slice(where.start // self.job.copies, where.stop // self.job.copies)
-        activities = None if self.activities is None else self.activities[where]
-        return Taken(self.order[rows], activities, None if self.neutral is None else self.neutral[samples])
+        half = slice(where.start // 2, where.stop // 2)
+        return Taken(
+            self.order[rows],
+            None if self.activities is None else self.activities[where],
+            None if self.neutral is None else self.neutral[half],
+        )
 
     def batch(self, taken: Taken) -> tuple[Inputs, Labels | None]:
         """Return a minibatch as the layer takes it, and its true labels (n,), where the objective reads them."""

@@ -17,7 +17,7 @@ from ffdask.batches import Source, Taken, masks_of, places, spans
 from ffdask.calendar import Visit
 from ffdask.head import HeadTrainee, layers_read
 from ffdask.job import Data, Job, Labels
-from ffdask.kernels import Kernels, named
+from ffdask.kernels import named
 from ffdask.labels import Overlaid
 from ffdask.layer import Inputs, Measured, Trainee
 from ffdask.objectives.classifier import classifier, softmax
@@ -83,14 +83,14 @@ def _learn(trainee: Trainee, source: Source, seen: Array, given: _Minibatch, out
             normalised *= given.mask
     if "neutral" in out:
         assert beside is not None
-        _pass_neutral(trainee, batch, beside, kernels, out["neutral"])
+        _pass_neutral(trainee, batch, beside, out["neutral"])
     learned = trainee.learn(batch, y, goodness, given.rate, labels, given.mask)
     np.add(seen, learned.seen, out=seen)
 
 
-def _pass_neutral(trainee: Trainee, batch: Inputs, beside: Array, kernels: Kernels, out: Array) -> None:
+def _pass_neutral(trainee: Trainee, batch: Inputs, beside: Array, out: Array) -> None:
     """Write the normalised activities (n, width) of the minibatch's neutral rows, before its update, into `out`."""
-    weights = trainee.now.weights
+    kernels, weights = trainee.kernels, trainee.now.weights
     z = batch.pixels.neutral(beside, weights, kernels) if isinstance(batch, Overlaid) else beside
     kernels.normalise(*kernels.activate(z, trainee.now.bias), out)
 
