@@ -127,14 +127,12 @@ def disk_gone(scene: Scene, random: Random) -> None:
             checkpoints.touch(exist_ok=False)
         return checkpoints.is_file()
 
-    if not scene.out.is_dir():
-        raise NotDoneError("there is no run folder")
+    scene.comes_about(scene.out.is_dir, "there was a run folder")
     scene.comes_about(taken, "the folder was gone", 10)
 
 
 def folder_gone(scene: Scene, random: Random) -> None:
-    if not scene.out.is_dir():
-        raise NotDoneError("there is no run folder")
+    scene.comes_about(scene.out.is_dir, "there was a run folder")
     scene.out.rename(scene.out.with_name("elsewhere"))
     scene.out.touch()
 

@@ -94,7 +94,7 @@ def test_a_shard_that_nobody_has_ends_with_a_message(train, shard, tmp_path):
         outside_cluster(tmp_path, workers=1) as address,
         pytest.raises(BadInput, match=r"no worker can read .* node 1"),
     ):
-        train(cluster__scheduler=address, cluster__wait=1, **KEYS)
+        train(cluster__scheduler=address, cluster__wait=10, **KEYS)
 
 
 def test_shards_that_differ_between_workers_are_refused(train, shard, tmp_path):
@@ -133,7 +133,7 @@ def test_a_shard_whose_only_worker_dies_ends_with_a_message_that_names_it(train,
                 say=said.append,
                 cluster__scheduler=address,
                 cluster__workers=2,
-                cluster__wait=2.0,
+                cluster__wait=10,
                 **KEYS,
             )
         lost = (
