@@ -34,7 +34,7 @@ from distributed import Client, SpecCluster, Worker
 from distributed.diagnostics.plugin import WorkerPlugin
 from side_by_side import arguments, median, show, where
 
-from ffdask import blocks, cluster, datasets
+from ffdask import blocks, datasets, opening
 from ffdask.conduct import conduct, place
 from ffdask.config import Config, load
 from ffdask.embedded import embedded_cluster
@@ -186,11 +186,11 @@ def slowed(config: Config, seconds: float, nodes: int) -> tuple[Rates, float, fl
 def measured(config: Config, rates: Rates, folder: Path) -> dict[str, Any]:
     """Return the summary of an emulated run."""
     out = replace(config.run, out=str(folder / "run"))
-    before, cluster.embedded_cluster = cluster.embedded_cluster, partial(emulating, rates)
+    before, opening.embedded_cluster = opening.embedded_cluster, partial(emulating, rates)
     try:
         return conduct(replace(config, run=out)).summary
     finally:
-        cluster.embedded_cluster = before
+        opening.embedded_cluster = before
 
 
 @contextlib.contextmanager
