@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -77,7 +79,18 @@ def watched() -> Iterator[Holders]:
     holders = Holders()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "stacks"
-        command = ["py-spy", "record", "--gil", "--threads", "--format", "raw", "--rate", str(RATE)]
+        # Beside this Python, whose folder need not be on the path.
+        here = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        command = [
+            shutil.which("py-spy", path=here) or "py-spy",
+            "record",
+            "--gil",
+            "--threads",
+            "--format",
+            "raw",
+            "--rate",
+            str(RATE),
+        ]
         command += ["--output", str(out), "--pid", str(os.getpid())]
         try:
             spy = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
