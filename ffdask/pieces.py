@@ -1,11 +1,14 @@
 """What a checkpoint holds, as arrays and a few figures: layer states, heads, the probabilities of rows' labels.
 
-Many pieces are one Zarr store in a zip file; of each, JSON says what it is. Nothing in it is ever unpickled.
+Many pieces are one Zarr store in a zip file; of each, JSON says what it is. Nothing in it is ever unpickled. A small
+array is part of a longer one: Zarr takes milliseconds for each, whatever its size, and a hundred layers have hundreds.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +25,12 @@ from ffdask.schedules.steps import Need
 
 LARGEST = 1 << 36
 """Bytes that an array may have."""
+
+SMALL = 1 << 20
+"""Bytes below which an array is put together with others of its dtype."""
+
+TOGETHER = "together"
+"""Where those are, by dtype."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +56,30 @@ def write(path: Path, pieces: Mapping[Need, Any]) -> list[dict[str, Any]]:
         If it cannot be written.
     """
     described = []
+    together: dict[str, list[np.ndarray]] = {}
+    ends: Counter[str] = Counter()
     with ZipStore(path, mode="w") as store:
         group = zarr.create_group(store)
         for index, (need, value) in enumerate(pieces.items()):
             kind, named, more = taken_apart(value)
+            parts = {}
             for key, array in named.items():
-                # Weights do not compress, and time counts.
-                group.create_array(f"{index}/{key}", data=np.ascontiguousarray(array), compressors=None)
-            described.append({"step": need.step, "piece": need.piece, "kind": kind, **more})
+                if array.nbytes >= SMALL:
+                    _put(group, f"{index}/{key}", array)
+                    continue
+                dtype = array.dtype.name
+                parts[key] = {"dtype": dtype, "start": ends[dtype], "shape": list(array.shape)}
+                together.setdefault(dtype, []).append(array.reshape(-1))
+                ends[dtype] += array.size
+            described.append({"step": need.step, "piece": need.piece, "kind": kind, "parts": parts, **more})
+        for dtype, arrays in together.items():
+            _put(group, f"{TOGETHER}/{dtype}", np.concatenate(arrays))
     return described
+
+
+def _put(group: zarr.Group, name: str, array: np.ndarray) -> None:
+    # Weights do not compress, and time counts.
+    group.create_array(name, data=np.ascontiguousarray(array), compressors=None)
 
 
 def read(path: Path, described: Sequence[Mapping[str, Any]]) -> dict[Need, Any]:
@@ -64,12 +88,30 @@ def read(path: Path, described: Sequence[Mapping[str, Any]]) -> dict[Need, Any]:
     with warnings.catch_warnings(), ZipStore(path, mode="r") as store:
         warnings.simplefilter("ignore")
         group = zarr.open_group(store, mode="r")
+        joined = _arrays(group, TOGETHER)
         for index, one in enumerate(described):
             # Of what stays beside a shard there is no array here.
-            part: Any = group.get(str(index), None)
-            named = {key: _array(array) for key, array in part.arrays()} if part is not None else {}
+            named = _arrays(group, str(index))
+            for key, part in one.get("parts", {}).items():
+                named[key] = _part(joined[part["dtype"]], int(part["start"]), tuple(map(int, part["shape"])))
             pieces[Need(one["step"], one["piece"])] = put_together(one, named)
     return pieces
+
+
+def _arrays(group: zarr.Group, name: str) -> dict[str, np.ndarray]:
+    """Return the arrays of a group in a group; none if there is no such group."""
+    here: Any = group.get(name, None)
+    return {key: _array(array) for key, array in here.arrays()} if here is not None else {}
+
+
+def _part(joined: np.ndarray, start: int, shape: tuple[int, ...]) -> np.ndarray:
+    size = math.prod(shape)
+    if min(start, *shape, 0) < 0 or start + size > joined.size:
+        raise ValueError(f"{size} values from {start} on of {joined.size}")
+    # A copy: a view would keep all the others with it.
+    values = joined[start : start + size].reshape(shape).copy()
+    values.setflags(write=False)
+    return values
 
 
 def _array(array: Any) -> np.ndarray:
