@@ -1,4 +1,4 @@
-"""Who holds Python's interpreter while a run goes: py-spy looks a hundred times a second which thread does, and where.
+"""Who holds Python's interpreter while a run goes: py-spy looks some times a second which thread does, and where.
 
 Numerical kernels let go of it; Dask's scheduler, its connections and what workers and client do about a task do not. It
 is one for all threads of a process, so a table of its holders says what a process is saturated with.
@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-RATE = 100
-"""Looks a second."""
+RATE = 20
+"""Looks a second: the process stands still for each, the longer the more threads it has."""
 
 COLUMNS = ["holds the interpreter", "share of the time, %"]
 
