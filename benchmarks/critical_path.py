@@ -6,7 +6,7 @@ before. Between the two lies what Dask, the client and the worker took to have t
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -46,7 +46,7 @@ def parts_of(
         parts.setdefault("steps, as long as asked", []).append((should, name))
         parts.setdefault("steps, beyond that", []).append((took - should, name))
         waited = {need.step: role.rstrip("0123456789") for role, need in step.needs.items()}
-        ended = bisect_right(ends[step.node], record["start"])
+        ended = bisect_left(ends[step.node], record["start"])
         if ended:
             waited.setdefault(of_node[step.node][ended - 1], "its node")
         if not waited:
@@ -55,8 +55,7 @@ def parts_of(
         what, earlier = waited[last], by_name[last]
         if what == "state" and (step.round // cut_every) > (earlier.round // cut_every):
             what = "state, cut"
-        gap = max(0.0, record["start"] - found[last]["stop"])
-        parts.setdefault(f"between: waits for {what}", []).append((gap, name))
+        parts.setdefault(f"between: waits for {what}", []).append((record["start"] - found[last]["stop"], name))
         name = last
     rows: list[list[Any]] = []
     for part, each in parts.items():

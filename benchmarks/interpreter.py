@@ -78,34 +78,27 @@ def watched() -> Iterator[Holders]:
     """
     holders = Holders()
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "stacks"
+        out, log = Path(folder) / "stacks", Path(folder) / "log"
         # Beside this Python, whose folder need not be on the path.
         here = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-        command = [
-            shutil.which("py-spy", path=here) or "py-spy",
-            "record",
-            "--gil",
-            "--threads",
-            "--format",
-            "raw",
-            "--rate",
-            str(RATE),
-        ]
+        found = shutil.which("py-spy", path=here)
+        if found is None:
+            raise SystemExit("py-spy is not installed: pip install py-spy")
+        command = [found, "record", "--gil", "--threads", "--format", "raw", "--rate", str(RATE)]
         command += ["--output", str(out), "--pid", str(os.getpid())]
-        try:
-            spy = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        except FileNotFoundError:
-            raise SystemExit("py-spy is not installed: pip install py-spy") from None
+        # A file: a pipe that nobody empties would have it stand still.
+        with log.open("w") as said:
+            spy = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
         # It says so once it looks, or why it may not.
-        assert spy.stdout is not None
-        said = spy.stdout.readline()
-        if "Sampling" not in said:
-            raise SystemExit(f"py-spy may not look at this process: {said.strip()}")
+        while "Sampling" not in log.read_text():
+            if spy.poll() is not None:
+                raise SystemExit(f"py-spy may not look at this process: {log.read_text().strip()}")
+            time.sleep(0.05)
         begun = time.perf_counter()
         try:
             yield holders
         finally:
-            spy.send_signal(signal.SIGINT)
-            spy.communicate()
             holders.seconds = time.perf_counter() - begun
+            spy.send_signal(signal.SIGINT)
+            spy.wait()
             holders.read(out.read_text())

@@ -1,6 +1,6 @@
 """Each schedule with one and with two workers of one compute thread each, alternating, beside its plan's ideal.
 
-What two workers can gain at most is the plan's ideal times the machine's ceiling, of which there are two: how fast each
+What two workers can gain at most is the plan's ideal under the machine's ceiling, of which there are two: how fast each
 of two copies of a training step's loop is while both run, with nothing of Dask, over one alone; and the same of two
 whole runs, `sequential` on one unit, which share nothing but the machine. The loop's few arrays stay in the caches, a
 run's rows and activities come from memory. `sequential` and `all-layers` are one computation, so two workers are
@@ -41,6 +41,14 @@ def ceiling(widths: list[int], rows: int = 200) -> float:
         return seconds_of(loops[:1], 100) / seconds_of(loops, 100)
 
 
+def bound(ideal: float, together: float) -> float:
+    """Return the speed-up that can be had where a worker is `together` times as fast while both are busy, as they are
+    for as much of the time as the ideal says.
+    """
+    both, one = 1 - 1 / ideal, 2 / ideal - 1
+    return 1 / (both / together + one)
+
+
 def at_once(flags: list[str], alone: float) -> float:
     """Return how fast each of two independent runs is while both go, over one alone, which takes `alone` seconds."""
     with ThreadPoolExecutor(2) as pool:
@@ -72,7 +80,8 @@ def main() -> None:
                 workers = 1 if given.together else units
                 flags += ["--layers", given.layers, "--workers", str(workers), "--units", str(units), "--nodes"]
                 flags += [{"sequential": "1", "all-layers": "2", "streaming": str(given.layers.count(",") + 1)}[name]]
-                last = train(*flags, *(["--processes"] if given.processes else []))
+                flags += ["--processes"] if given.processes else []
+                last = train(*flags)
                 seconds[name, units].append(last["train_seconds"])
                 if units == 2:
                     busy[name].append(last["utilization"])
@@ -87,13 +96,13 @@ def main() -> None:
         ratios = [a / b for a, b in zip(seconds[least, 1], seconds[name, 2], strict=True)]
         ideal = ideal_speed_up(keys)
         shares = [
-            median([ratio / (ideal * most) for ratio, most in zip(ratios, ceilings, strict=True)])
+            median([ratio / bound(ideal, most) for ratio, most in zip(ratios, ceilings, strict=True)])
             for ceilings in (loops, runs)
         ]
         figures = [median(ratios), ideal, median(loops), shares[0], median(runs), shares[1], median(busy[name])]
         rows.append([name, one, two, *figures])
-    columns = ["schedule", "1 worker, s", "2 workers, s", "speed-up", "ideal", "loops at once", "of ideal x loops"]
-    columns += ["runs at once", "of ideal x runs", "busy of 2"]
+    columns = ["schedule", "1 worker, s", "2 workers, s", "speed-up", "ideal", "loops at once", "of the bound"]
+    columns += ["runs at once", "of their bound", "busy of 2"]
     title = f"{given.layers}, {given.epochs} epochs, {given.chapters} chapters, medians of {given.repeats}"
     show(title, columns, rows, where(last), given.json)
 
