@@ -27,7 +27,7 @@ HERE = "{}.{}".format(*sys.version_info)
 NEED_MORE = {"ffdask.estimator"}
 """Modules that need what only an extra installs, and say so."""
 
-BEHIND = {"ffdask.kernels.cublas", "ffdask.kernels.device"}
+BEHIND = {f"ffdask.kernels.{name}" for name in ("cublas", "device", "launches", "memory", "recorded", "uploaded")}
 """Modules that need CuPy, which nothing imports before it was found."""
 
 
