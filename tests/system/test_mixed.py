@@ -124,7 +124,13 @@ def test_a_worker_without_a_gpu_may_join_and_gets_nodes_of_processors_only(train
     expected, said, watcher = digest(**changed), [], Nodes()
     with alone(tmp_path) as (address, client), contextlib.ExitStack() as stack:
         stack.enter_context(gpu_worker(address, tmp_path, 0))
-        watcher.things[20] = lambda: stack.enter_context(gpu_worker(address, tmp_path, 1, ()))
+
+        def join():
+            stack.enter_context(gpu_worker(address, tmp_path, 1, ()))
+            # Meanwhile the run waits, which would be over before: what is said of a step is said on its own thread.
+            client.wait_for_workers(2)
+
+        watcher.things[20] = join
         run = train(watchers=[watcher], say=said.append, cluster__scheduler=address, **changed)
         known = {info["name"]: info["resources"] for info in workers_of(client).values()}
     assert run.summary["weights_sha256"] == expected
