@@ -457,25 +457,20 @@ def test_attributes_that_do_not_fit(tmp_path, name, value):
         open_network(path)
 
 
-@pytest.mark.parametrize("run", ["../elsewhere", "a/b", 3, None, "x" * 65])
-def test_a_runs_id_is_a_word(tmp_path, run):
-    """Files are named after it."""
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        # A word: files are named after it.
+        *(("run", "a1b2", run) for run in ("../elsewhere", "a/b", 3, None, "x" * 65)),
+        *(("device", "gpu", device) for device in ("tpu", 3, None, ["cpu"])),
+    ],
+)
+def test_a_runs_id_is_a_word_and_its_device_one_of_ours(tmp_path, name, good, bad):
     path = written(tmp_path / "run", network())
     attributes = zarr.open_group(str(path / "run.zarr"), mode="r+").attrs
-    attributes["resolved"] = attributes["resolved"] | {"run": "a1b2"}
+    attributes["resolved"] = attributes["resolved"] | {name: good}
     open_network(path)
-    attributes["resolved"] = attributes["resolved"] | {"run": run}
-    with pytest.raises(BadInput, match="cannot be read"):
-        open_network(path)
-
-
-@pytest.mark.parametrize("device", ["tpu", 3, None, ["cpu"]])
-def test_a_device_is_one_of_ours(tmp_path, device):
-    path = written(tmp_path / "run", network())
-    attributes = zarr.open_group(str(path / "run.zarr"), mode="r+").attrs
-    attributes["resolved"] = attributes["resolved"] | {"device": "gpu"}
-    open_network(path)
-    attributes["resolved"] = attributes["resolved"] | {"device": device}
+    attributes["resolved"] = attributes["resolved"] | {name: bad}
     with pytest.raises(BadInput, match="cannot be read"):
         open_network(path)
 
