@@ -31,15 +31,24 @@ def outside_cluster(
     try:
         command = ["scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0", *scheduler]
         started.append(_dask(folder, *command, "--scheduler-file", str(address_file), *both))
-        deadline = time.monotonic() + 60
-        while not address_file.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        address = json.loads(address_file.read_text())["address"]
+        address = _address(address_file)
         for index in range(workers):
             started.append(start_worker(address, folder, index, nthreads, [*extra, *both], cache))
         yield address
     finally:
         end(started)
+
+
+def _address(file: Path, patience: float = 60) -> str:
+    """Wait for the file in which a scheduler says where it listens; return its address."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return str(json.loads(file.read_text())["address"])
+        except (FileNotFoundError, json.JSONDecodeError):  # the file is there before its text is
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def start_worker(
