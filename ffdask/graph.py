@@ -12,26 +12,24 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from dask.utils import key_split
 from distributed import Client, Future, fire_and_forget
 
 from ffdask.beside import fetch, keep, sweep
-from ffdask.blocks import Published, plain
+from ffdask.blocks import plain
 from ffdask.errors import RunFailed
 from ffdask.job import Job
 from ffdask.lost import Watch
-from ffdask.on_worker import figures, given, pick, run_step
+from ffdask.on_worker import figures, given, pick, recall, run_step
 from ffdask.pieces import Beside
 from ffdask.resolved import Resolved
 from ffdask.schedules.ideal import units_taken
 from ffdask.schedules.ledger import Ledger
 from ffdask.schedules.steps import Need, Step
 from ffdask.shards import ShardedCalendar
-from ffdask.slots import Placement, Slot, addresses_of
-from ffdask.stay import drop, recall, stow
+from ffdask.slots import Placement, Slot
 from ffdask.told import Listener
 from ffdask.work import Outcome
 
@@ -114,9 +112,6 @@ class Graph:
         with contextlib.suppress(Exception):
             self.listener.end()
             let_go(futures)
-            if self.plan.sharded:
-                here = addresses_of(self.client, self.slots)
-                self.client.run(drop, f"{self.run}-", workers=here, on_error="ignore")
 
     def _cuts(self, step: Step) -> tuple[str, ...]:
         """Return the pieces of a step, the next to be submitted, behind which the graph is cut.
@@ -291,50 +286,25 @@ class Graph:
         """Cut the graph behind a finished step, where it is to be cut.
 
         A scheduler keeps every ancestor of a live result, for ever, and runs the whole chain again when one is lost.
-        So the pieces come here, and tasks without ancestors hand them out again: later steps' ancestry begins there.
-
-        Raises
-        ------
-        Lost, StepFailed, RunFailed
-            As `Watch.gather`.
+        So a task without ancestors takes the piece out of its worker's own store, where it stays: later steps' ancestry
+        begins there. Nothing comes here, and nothing is copied.
         """
         kept = [(need, self.ledger.get(need)) for need in (Need(step.name, piece) for piece in step.gives)]
         found = [(need, placed) for need, placed in kept if placed is not None and need.piece in placed.cuts]
-        if self.plan.sharded:
-            for need, placed in found:
-                if need.piece != "state":
-                    self._cut_there(need, placed)
-            found = [(need, placed) for need, placed in found if need.piece == "state"]
-        if not found:
-            return
-        # A head's outcome is small: it comes whole, with no task to pick from it.
-        values = self.gather(
-            [
-                placed.outcome if step.kind == "head" and not self.plan.sharded else self.picked(placed, need.piece)
-                for need, placed in found
-            ]
-        )
-        for (need, placed), value in zip(found, values, strict=True):
+        for need, placed in found:
             key = f"load_{need.piece}-{step.name}"
-            future = self._helper(given, pick(value, need.piece), slot=placed.slot, key=key)
-            if isinstance(value[need.piece], Published):
-                # The task carries where the value is. It must be there as long as the task may be done again: once it
-                # has read the task, the embedded cluster's scheduler, in this process, has it mapped.
-                future.add_done_callback(partial(_hold, value))
+            future = self._helper(recall, placed.outcome.key, need.piece, slot=placed.slot, key=key)
+            self._hold(placed.outcome, future)
             loaded = Placed(step, placed.slot, future, placed.cuts, cut=True)
             self.ledger.replace(need, step.layer if need.piece == "state" else None, loaded)
+        if not found:
+            return
         # Dask remembers a hundred thousand keys, each of which is seen by then for the last time.
         key_split.cache_clear()
 
-    def _cut_there(self, need: Need, placed: Placed) -> None:
-        """Cut behind what must not come here: it is laid aside on its worker, and taken up by a task of its own."""
-        name = f"{self.run}-{need.step}-{need.piece}"
-        stowed = self._helper(
-            stow, placed.outcome, need.piece, name, slot=placed.slot, key=f"stow_{need.piece}-{need.step}"
-        )
-        self.gather([stowed])
-        future = self._helper(recall, need.piece, name, slot=placed.slot, key=f"load_{need.piece}-{need.step}")
-        self.ledger.replace(need, None, Placed(placed.step, placed.slot, future, placed.cuts, cut=True))
+    def _hold(self, outcome: Future, until: Future) -> None:
+        """Hold an outcome until another task, which does not depend on it for Dask, has ended."""
+        until.add_done_callback(lambda _: outcome)
 
     def _rows(self, step: Step, slot: Slot) -> dict[int, Future] | None:
         """Return the futures of the rows that a step reads, where they are sent; each is sent once."""
@@ -362,10 +332,6 @@ def let_go(futures: Iterable[Future]) -> None:
     """
     for future in futures:
         future.release()
-
-
-def _hold(value: Any, future: Future) -> None:
-    """Do nothing: until it is called, `value` is held."""
 
 
 def _own_rows(job: Job) -> list[str]:

@@ -164,7 +164,7 @@ def _name(task: Task) -> tuple[str, str]:
     """Return a task's name in the legend and its colour."""
     if task.step is not None:
         return look(task.step.kind, task.step.layer)
-    return {"pick": ("picked for another worker", "#ffffff"), "given": ("cut: sent anew by the client", "#f6e8c3")}.get(
+    return {"pick": ("picked for another worker", "#ffffff"), "recall": ("cut: taken up anew", "#f6e8c3")}.get(
         task.function, (task.function, "#ffffff")
     )
 

@@ -12,8 +12,6 @@ from dask.sizeof import sizeof
 
 from ffdask.errors import Lost
 
-_stowed: dict[str, Kept] = {}
-
 
 class Kept:
     """A value that does not leave its process.
@@ -59,29 +57,3 @@ class Away:
 
     def __reduce__(self) -> tuple[type[Away], tuple[str]]:
         return Away, (self.what,)
-
-
-def stow(outcome: dict[str, Any], piece: str, name: str) -> bool:
-    """Lay an outcome's piece aside in this process, under a name."""
-    _stowed[name] = outcome[piece]
-    return True
-
-
-def recall(piece: str, name: str) -> dict[str, Any]:
-    """Return what was stowed under a name, as an outcome, once: a task without ancestors.
-
-    Raises
-    ------
-    Lost
-        If it is not in this process, which was another one then.
-    """
-    kept = _stowed.pop(name, None)
-    if kept is None:
-        raise Lost(f"{name} was lost with its worker: what stays on a node has no copy elsewhere")
-    return {piece: kept}
-
-
-def drop(prefix: str) -> None:
-    """Forget whatever was stowed under a name that begins with `prefix` and was never recalled."""
-    for name in [name for name in _stowed if name.startswith(prefix)]:
-        del _stowed[name]

@@ -26,27 +26,17 @@ class Task:
     ----------
     key : str
     function : str
-        ``run_step``, or a helper's: ``pick``, ``given`` (what the client brought).
+        ``run_step``, or a helper's: ``pick``, ``recall`` (what is taken up anew on its worker).
     step : Step or None
         What a ``run_step`` does.
     takes : tuple of (Task, str)
-        A task and a piece of its outcome; of ``given`` what the client gathered, and sent again.
+        A task and a piece of its outcome; of ``recall`` what it takes up, which Dask knows nothing of.
     """
 
     key: str
     function: str
     step: Step | None = None
     takes: tuple[tuple[Task, str], ...] = ()
-
-
-class _Gathered(dict[str, Any]):
-    """An outcome that was never computed: each piece of it is the task that gives it."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-
-    def __missing__(self, piece: str) -> Task:
-        return self.task
 
 
 @dataclass
@@ -62,10 +52,10 @@ class _Notes:
         if function.__name__ == "run_step":
             step, inputs, pieces = args[1], args[3], args[4]
             takes = tuple((inputs[role], pieces[role]) for role in inputs)
-        elif function.__name__ in ("pick", "stow"):
+        elif function.__name__ == "pick":
             takes = ((args[0], args[1]),)
-        elif function.__name__ == "given" and isinstance(args[0], dict):
-            takes = tuple((task, piece) for piece, task in args[0].items() if isinstance(task, Task))
+        elif function.__name__ == "recall":
+            takes = tuple((task, args[1]) for task in self.tasks if task.key == args[0])
         else:
             takes = ()
         task = Task(key.removesuffix(f"-{RUN}"), function.__name__, step, takes)
@@ -74,11 +64,10 @@ class _Notes:
 
 
 class _Noted(Graph):
-    """A graph whose client notes: what it gathers remembers which task would have given it."""
+    """A graph whose client notes: no task of it ever ends."""
 
-    def gather(self, futures: list[Any]) -> list[Any]:
-        """Return outcomes that remember whose they are."""
-        return [_Gathered(task) for task in futures]
+    def _hold(self, outcome: Any, until: Any) -> None:
+        """Hold nothing."""
 
 
 def tasks_of(forecast: Forecast, steps: Iterable[Step]) -> list[Task]:

@@ -165,11 +165,13 @@ class Training:
                     continue
                 future = self._next(finished)
                 step = self._flying.pop(future)
-                self._finish(step, future)
-                # Behind a cut, what it gave can be named in later rounds.
-                self._submit_or_park(self._woken(step), finished)
+                result = self._finish(step, future)
                 # The loop variable would keep this outcome alive through the next wait.
                 del future
+                # Behind a cut, what it gave can be named in later rounds. First of all: nobody else waits.
+                self._submit_or_park(self._woken(step), finished)
+                self.on_record(result)
+                self._checkpoint()
                 self._pump(finished)
             if self._stopping and not self._exhausted:
                 self._checkpoint()
@@ -315,7 +317,8 @@ class Training:
             self._drawn = None
         return None
 
-    def _finish(self, step: Step, future: Future) -> None:
+    def _finish(self, step: Step, future: Future) -> Record:
+        """Look at what a step has done, keep its record, and cut the graph behind it; return the record."""
         # If it is neither, its worker may have died since, and it is being done again: it has ended once.
         if future.status in ("error", "cancelled"):
             raise self._failure(step, future)
@@ -326,8 +329,7 @@ class Training:
         if not self._unfinished[step.round]:
             del self._unfinished[step.round]
         self.graph.cut(step)
-        self.on_record(result)
-        self._checkpoint()
+        return result
 
     def _restore(self, step: Step, checkpoint: Checkpoint) -> None:
         """Take from the checkpoint what a step gave, instead of doing it."""

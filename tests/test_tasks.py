@@ -68,7 +68,7 @@ def test_a_piece_for_another_worker_is_picked_and_one_for_the_same_is_not(tiny):
     assert picked(2) == {f"{piece}-train_layer1-visit000" for piece in ("activities", "neutral")}
 
 
-def test_whoever_reads_a_cut_piece_reads_what_the_client_sent(tiny):
+def test_whoever_reads_a_cut_piece_reads_what_was_taken_up_anew(tiny):
     keys = {"data.dataset": str(tiny), "schedule.name": "sequential", "run.cut_every": 1, "training.epochs": 3}
     forecast = foresee(load(None, SMALL | keys))
     tasks = {task.key: task for task in tasks_of(forecast, forecast.steps)}
