@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -143,6 +144,14 @@ class Writer:
         self._thread = ThreadPoolExecutor(1, "ffdask-checkpoints")
         self._newest: deque[Checkpoint] = deque(maxlen=1)
         self._written: deque[Manifest] = deque(maxlen=KEPT)
+        self._begun: float | None = None
+        self._took = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Return how long the checkpoint that is being written has taken so far, or else the last one took."""
+        begun = self._begun
+        return self._took if begun is None else max(self._took, time.monotonic() - begun)
 
     @property
     def oldest(self) -> int:
@@ -167,11 +176,14 @@ class Writer:
         if not self._newest:
             # The call before took it.
             return
+        self._begun = begun = time.monotonic()
         try:
             before = self._written[-1] if self._written else None
             self._written.append(write(self.where, self._newest.pop(), before))
         except Exception as error:
             self.say(f"a checkpoint could not be written ({reason(error)}); the run goes on without")
+        finally:
+            self._took, self._begun = time.monotonic() - begun, None
 
 
 def read(where: str | Path, say: Callable[[str], None], run: str = "") -> Checkpoint | None:

@@ -42,6 +42,7 @@ from ffdask.placement import (
 )
 from ffdask.places import place_at
 from ffdask.plan import (
+    CHECKPOINT_REST,
     Forecast,
     check_memory,
     check_schedule,
@@ -221,6 +222,8 @@ def conduct(
                 told.record,
                 every,
                 config.run.checkpoint_seconds or math.inf,
+                CHECKPOINT_REST if config.run.checkpoint_every is None else 0,
+                lambda: writer.seconds,
                 keep,
                 checkpoint,
                 session,

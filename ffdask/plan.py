@@ -29,6 +29,12 @@ MOST_STEPS = 20_000
 MOST_LINES = 16
 """Nodes that are drawn."""
 
+CHECKPOINT_CHAPTERS = 4
+"""Between checkpoints, where nobody says how many."""
+
+CHECKPOINT_REST = 50
+"""How many times as long as the checkpoint before took must have passed then: they take 2 % of the time at most."""
+
 GIB = 1 << 30
 
 
@@ -51,6 +57,7 @@ def cut_rounds(resolved: Resolved) -> int:
 def checkpoint_rounds(resolved: Resolved) -> int:
     """Return after how many rounds a checkpoint is due; 0 for never."""
     every = resolved.config.run.checkpoint_every
+    every = CHECKPOINT_CHAPTERS if every is None else every
     return _rounds(resolved, every) if every else 0
 
 

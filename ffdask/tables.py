@@ -246,8 +246,14 @@ class RunTable:
         int, Field(ge=0, lt=2**31, description="chapters between looks at the test set; 0: the end only")
     ] = 0
     checkpoint_every: Annotated[
-        int, Field(ge=0, lt=2**31, description="chapters between checkpoints, from which --resume goes on; 0: none")
-    ] = 4
+        int | None,
+        Field(
+            ge=0,
+            lt=2**31,
+            description="chapters between checkpoints, from which --resume goes on; 0: none; left out: four, or more "
+            "where writing would take over 2 % of the time",
+        ),
+    ] = None
     checkpoint_seconds: Annotated[
         float | None,
         Field(gt=0, allow_inf_nan=False, description="after which a checkpoint is due too; left out: by chapters only"),

@@ -69,6 +69,10 @@ class Training:
         Rounds between checkpoints; 0: none.
     checkpoint_seconds : float
         After which one is due as well, behind the round in work.
+    checkpoint_rest : float
+        How many times as long as the checkpoint before took must have passed, for one to be due by its round.
+    writing : callable
+        Returns the seconds that the checkpoint before took to write, or has taken so far.
     on_checkpoint : callable
         Called with each checkpoint.
     resume : Checkpoint or None
@@ -98,6 +102,8 @@ class Training:
     on_record: Callable[[Record], None]
     checkpoint_every: int = 0
     checkpoint_seconds: float = math.inf
+    checkpoint_rest: float = 0
+    writing: Callable[[], float] = lambda: 0.0
     on_checkpoint: Callable[[Checkpoint], None] = lambda checkpoint: None
     resume: Checkpoint | None = None
     session: int = 0
@@ -125,6 +131,7 @@ class Training:
         self._round = self._done = self.resume.round if self.resume else -1
         self._stopping = False
         self._marked = time.monotonic()
+        self._gathering = 0.0
         self.newest = self.resume
         if self.resume:
             self.records = self.resume.records.copy()
@@ -346,8 +353,11 @@ class Training:
         """Where a step is the first of a round, hold what it and later ones may read, if a checkpoint is due there."""
         before, self._round = self._round, max(self._round, step.round)
         if self.checkpoint_every and step.round > before:
-            late = time.monotonic() - self._marked >= self.checkpoint_seconds
-            if late or (before + 1) % self.checkpoint_every == 0:
+            waited = time.monotonic() - self._marked
+            took = self._gathering + self.writing()
+            # What one takes that is still to be gathered is not known.
+            paid = not self.checkpoint_rest or (not self._cuts and waited >= self.checkpoint_rest * took)
+            if waited >= self.checkpoint_seconds or (paid and (before + 1) % self.checkpoint_every == 0):
                 self._cut_behind(before)
 
     def _cut_behind(self, round_: int) -> None:
@@ -363,12 +373,13 @@ class Training:
         """Hand on the checkpoint of each marked round whose steps are all done."""
         for round_ in [round_ for round_ in self._cuts if min(self._unfinished, default=round_ + 1) > round_]:
             held = self._cuts.pop(round_).held
-            self._done = round_
+            self._done, begun = round_, time.monotonic()
             try:
                 self.newest = Checkpoint(round_, self.graph.values(held), self.records.up_to(round_))
             except NotKept as why:
                 self.say(f"no checkpoint of round {round_}: {why}; the run goes on without")
                 continue
+            self._gathering = time.monotonic() - begun
             self.on_checkpoint(self.newest)
             self.graph.sweep(self.oldest())
             if not self._stopping and self.misplaced():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import threading
+import time
 import weakref
 
 import numpy as np
@@ -46,8 +47,11 @@ def test_nobody_waits_for_the_disk_and_the_newest_is_written_next(tmp_path, slow
     go, begun = slow
     said: list[str] = []
     writer = Writer(tmp_path / "checkpoints", said.append)
+    assert writer.seconds == 0
     writer.write(checkpoint(1))
     assert begun.wait(10)
+    time.sleep(0.1)
+    assert writer.seconds >= 0.1, "also while it is at it"
     left_out = []
     for number in (2, 3, 4):
         given = checkpoint(number)

@@ -47,6 +47,7 @@ def test_tables_leave_out_what_was_left_out():
     assert left_out == {
         *(
             "network.candidates",
+            "run.checkpoint_every",
             "schedule.nodes",
             "schedule.chapters",
             "schedule.staleness",

@@ -295,6 +295,25 @@ def test_by_seconds_too(train, monkeypatch):
     assert written == list(range(rounds))
 
 
+@pytest.mark.parametrize(
+    ("every", "takes", "expected"), [(None, 0.0, None), (None, 1e6, [3]), (4, 1e6, [3, 7, 11, 15])], ids=str
+)
+def test_nobody_having_said_how_often_they_take_little_of_the_time(train, monkeypatch, every, takes, expected):
+    written = []
+    monkeypatch.setattr(checkpoints.Writer, "write", lambda writer, checkpoint: written.append(checkpoint.round))
+    monkeypatch.setattr(checkpoints.Writer, "seconds", property(lambda writer: takes if written else 0.0))
+    # So that the milliseconds in which this one is gathered do not count.
+    monkeypatch.setattr("ffdask.conduct.CHECKPOINT_REST", 0.01)
+    keys = {} if every is None else {"run__checkpoint_every": every}
+    train(training__epochs=10, schedule__chapters=20, schedule__name="all-layers", schedule__nodes=1, **keys)
+    if expected is None:
+        # One is not marked while the one before is awaited, and that is as it happens.
+        assert written[0] == 3
+        assert len(written) > 1
+    else:
+        assert written == expected
+
+
 def test_a_run_that_has_ended_is_refused(train):
     run = train()
     with pytest.raises(BadInput, match="has ended"):
