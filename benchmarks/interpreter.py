@@ -51,7 +51,7 @@ class Holders:
             files = [found.group(2) for frame in called if (found := _FRAME.search(frame))]
             # What a library does it does for the innermost module of ours or of Dask's.
             ours = [file for file in files if file.startswith(("ffdask/", "distributed/", "dask/"))]
-            self.held[_kind(thread), ours[-1] if ours else "elsewhere"] += int(count)
+            self.held[kind_of(thread), ours[-1] if ours else "elsewhere"] += int(count)
 
     def rows(self, most: int = 12) -> list[list[Any]]:
         """Return the rows of a table: the whole, and the places that hold it longest."""
@@ -62,7 +62,7 @@ class Holders:
         ]
 
 
-def _kind(thread: str) -> str:
+def kind_of(thread: str) -> str:
     """Return a thread's name without what tells it from others of its kind."""
     return re.sub(r"[-_ ]*[0-9].*$", "", thread.partition(": ")[2] or thread)
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from distributed import Client, SpecCluster
 
 from ffdask.cluster import Cluster, Say
-from ffdask.embedded import configured, embedded_cluster, silenced
+from ffdask.embedded import configured, embedded_cluster, prompt, silenced
 from ffdask.errors import RunFailed, told
 from ffdask.joining import OneThread, check_versions, unregister
 from ffdask.kept import is_kept
@@ -60,6 +60,8 @@ def open_cluster(
             made = _started(stack, table) if embedded else connect(table)
             # Not the default: a user's own Dask computations must not come here, while the run lasts or after it.
             client = stack.enter_context(Client(made, set_as_default=False) if embedded else made)
+        if embedded:
+            prompt(client)
         threads = embedded and not table.processes
         cluster = Cluster(client, [], embedded, threads, fingerprints={}, gpu=gpu)
         plugin, tries = OneThread(run), 0

@@ -5,10 +5,10 @@ import inspect
 from types import SimpleNamespace
 
 import pytest
-from distributed import Nanny, Worker
+from distributed import Client, Nanny, Worker
 
 from ffdask import embedded
-from ffdask.embedded import embedded_cluster
+from ffdask.embedded import PAUSE, embedded_cluster, prompt
 from ffdask.tables import ClusterTable
 
 
@@ -30,3 +30,13 @@ def test_worker_processes_are_given_a_gpu_each(monkeypatch, processes):
     assert given == ([{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}] if processes else [None, None])
     if processes:
         assert "env" in inspect.signature(Nanny).parameters
+
+
+def test_messages_go_at_once():
+    with embedded_cluster(ClusterTable(workers=2, units=2)) as cluster, Client(cluster, set_as_default=False) as client:
+        assert {stream.interval for stream in cluster.scheduler.stream_comms.values()} == {PAUSE}
+        assert client.scheduler_comm.interval > PAUSE
+        prompt(client)
+        assert client.scheduler_comm.interval == PAUSE
+        # It is the figure that Dask reads: should it be another one some day, this shows it.
+        assert "self.interval" in inspect.getsource(type(client.scheduler_comm))
