@@ -22,7 +22,7 @@ from ffdask.blocks import plain
 from ffdask.errors import RunFailed
 from ffdask.job import Job
 from ffdask.lost import Watch
-from ffdask.on_worker import figures, given, pick, recall, run_step
+from ffdask.on_worker import figures, given, pick, run_step
 from ffdask.pieces import Beside
 from ffdask.resolved import Resolved
 from ffdask.schedules.ideal import units_taken
@@ -30,6 +30,7 @@ from ffdask.schedules.ledger import Ledger
 from ffdask.schedules.steps import Need, Step
 from ffdask.shards import ShardedCalendar
 from ffdask.slots import Placement, Slot
+from ffdask.stay import recall
 from ffdask.told import Listener
 from ffdask.work import Outcome
 

@@ -9,13 +9,12 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from distributed import get_worker
 
 from ffdask import blocks, datasets, machine
 from ffdask.blocks import Published
 from ffdask.carried import Resident
 from ffdask.datasets import Dataset
-from ffdask.errors import BadInput, Lost, StepFailed, told
+from ffdask.errors import BadInput, StepFailed, told
 from ffdask.job import Data, Images, Job, Labels
 from ffdask.kernels import DEVICE
 from ffdask.schedules.steps import Step
@@ -178,23 +177,6 @@ def figures(outcome: Outcome) -> dict[str, Any]:
     """Return an outcome's record."""
     record: dict[str, Any] = outcome["record"]
     return record
-
-
-async def recall(key: str, piece: str) -> Outcome:
-    """Return one piece of an outcome that this worker has under a key, as an outcome: a task without ancestors.
-
-    By reference, and nothing of it goes anywhere. As a coroutine, so that it runs where Dask itself looks after the
-    worker's results.
-
-    Raises
-    ------
-    Lost
-        If this worker has it no more: it is another one, under the same name.
-    """
-    outcome = get_worker().data.get(key)
-    if outcome is None:
-        raise Lost(f"{key} was lost with the worker that had it")
-    return pick(outcome, piece)
 
 
 def given(value: Any) -> Any:

@@ -1,7 +1,11 @@
-"""Values that stay in the process where they were made: a federated node's negatives, probabilities and activities.
+"""Values that stay where they were made.
 
-Dask moves results as it sees fit: to a reader, off a worker that retires, to the client that asks. Of what is `Kept`
-only its name moves: a reader in the same process gets the value, by reference; any other finds that it is `Away`.
+A federated node's negatives, probabilities and activities never leave its process. Dask moves results as it sees fit:
+to a reader, off a worker that retires, to the client that asks. Of what is `Kept` only its name moves: a reader in the
+same process gets the value, by reference; any other finds that it is `Away`.
+
+Where the graph is cut, any worker's outcome stays, too: `recall` takes it out of the worker's own store, to be handed
+out again.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from dask.sizeof import sizeof
+from distributed import get_worker
 
 from ffdask.errors import Lost
 
@@ -57,3 +62,20 @@ class Away:
 
     def __reduce__(self) -> tuple[type[Away], tuple[str]]:
         return Away, (self.what,)
+
+
+async def recall(key: str, piece: str) -> dict[str, Any]:
+    """Return one piece of an outcome that this worker has under a key, as an outcome: a task without ancestors.
+
+    By reference, and nothing of it goes anywhere. As a coroutine, so that it runs where Dask itself looks after the
+    worker's results.
+
+    Raises
+    ------
+    Lost
+        If this worker has it no more: it is another one, under the same name.
+    """
+    outcome = get_worker().data.get(key)
+    if outcome is None:
+        raise Lost(f"{key} was lost with the worker that had it")
+    return {piece: outcome[piece]}

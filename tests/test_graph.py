@@ -13,7 +13,7 @@ from distributed import Client, LocalCluster
 
 from ffdask.errors import Lost
 from ffdask.graph import let_go
-from ffdask.on_worker import recall
+from ffdask.stay import recall
 
 
 def until(true):
