@@ -29,18 +29,24 @@ def keys_of(kind: Kind, given: Any) -> dict[str, Any]:
     keys = {"network.classifier": classifier, "network.negatives": negatives, "training.scale": given.scale}
     keys |= {"schedule.name": given.schedule}
     keys |= {} if candidates is None else {"network.candidates": candidates}
-    return keys | ({} if given.epochs is None else {"training.epochs": given.epochs, "schedule.chapters": given.epochs})
+    keys |= {} if given.rows is None else {"data.validation": 60_000 - given.rows}
+    if given.epochs is not None:
+        keys |= {"training.epochs": given.epochs, "schedule.chapters": given.chapters or given.epochs}
+    return keys
 
 
 def main() -> None:
     parser = arguments(__doc__.partition("\n")[0])
     parser.add_argument("--scale", type=float, default=0.25, help="times the paper's widths, epochs and chapters")
     parser.add_argument("--epochs", type=int, help="before scaling, with as many chapters; left out: the paper's 100")
+    parser.add_argument("--chapters", type=int, help="before scaling; left out: as many as epochs, if those are given")
+    parser.add_argument("--rows", type=int, help="of 60,000 that are learned from; the others are held out")
+    parser.add_argument("--softmax", nargs="*", default=["random", "fixed", "sampled", "adaptive"], help="kinds by it")
     parser.add_argument("--schedule", default="all-layers")
     parser.add_argument("--candidates", type=int, nargs="*", default=[9, 3, 2], help="by goodness; 9 are all")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     given = parser.parse_args()
-    kinds: list[Kind] = [("softmax", name, None) for name in ("random", "fixed", "sampled", "adaptive")]
+    kinds: list[Kind] = [("softmax", name, None) for name in given.softmax]
     kinds += [("goodness", "random", None), *(("goodness", "adaptive", tried) for tried in given.candidates)]
     seconds: dict[Kind, list[float]] = {kind: [] for kind in kinds}
     accuracy: dict[Kind, list[float]] = {kind: [] for kind in kinds}
