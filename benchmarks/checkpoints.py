@@ -1,7 +1,7 @@
 """What checkpoints and cuts of the graph cost a run, beside the same run without them; alternating.
 
 *neither*: no checkpoint, and a graph that is never cut, so that a lost worker costs the run. *cuts*: the graph is cut
-as by default. *both*: as by default, with a checkpoint every four chapters.
+as by default. *both*: as by default, with checkpoints, which then see to it themselves that they do not come too often.
 
 python benchmarks/checkpoints.py --repeats 5
 """
