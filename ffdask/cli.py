@@ -9,6 +9,7 @@ import math
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import version
@@ -179,7 +180,10 @@ def _with_notes(message: str, error: BaseException) -> str:
 
 
 def guarded(main: Callable[[], None]) -> None:
-    """Run a command: an error of ours is one line and its exit code; Ctrl-C is 130; a closed pipe is silent."""
+    """Run a command: an error of ours is one line and its exit code; Ctrl-C is 130; a closed pipe is silent.
+
+    It is the last thing that its process does: behind it Ctrl-C is ignored.
+    """
     # What a library warns of is for its developers; what matters to the user is a message of ours.
     warnings.simplefilter("ignore")
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
@@ -199,3 +203,8 @@ def guarded(main: Callable[[], None]) -> None:
         # What is left in the buffer must not be flushed into the closed pipe once more at the end.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         sys.exit(128 + signal.SIGPIPE)
+    finally:
+        # Nothing of ours is left to stop. What libraries put away at the interpreter's end takes some seconds at most;
+        # broken off, it would print where it was.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -7,6 +7,7 @@ import importlib
 import io
 import itertools
 import os
+import signal
 import sys
 import warnings
 from dataclasses import dataclass
@@ -85,6 +86,7 @@ def command():
 def _command(name: str, *arguments: object) -> Said:
     module, argv = importlib.import_module(f"ffdask.{name}"), sys.argv
     out, err, code = io.StringIO(), io.StringIO(), 0
+    before = signal.getsignal(signal.SIGINT)
     sys.argv = [f"ffdask.{name}", *map(str, arguments)]
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -94,6 +96,8 @@ def _command(name: str, *arguments: object) -> Said:
                 code = exit_.code if isinstance(exit_.code, int) else int(bool(exit_.code))
     finally:
         sys.argv = argv
+        # A command ends its process, and ignores Ctrl-C from there on.
+        signal.signal(signal.SIGINT, before)
     return Said(code, out.getvalue(), err.getvalue())
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from importlib.metadata import version
 
 import pytest
@@ -229,3 +231,21 @@ def test_a_dry_run_of_mnist_needs_no_mnist(command, tmp_path, monkeypatch):
     assert "not on this machine: it would be fetched" in said.out
     assert "60000 training rows" in said.out
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("body", "code"), [("pass", 0), ("raise KeyboardInterrupt", 130)])
+def test_ctrl_c_at_the_very_end_of_a_command_prints_nothing(body, code):
+    """Where Dask puts away a cluster that could not be closed before, say."""
+    program = f"""
+import atexit, os, signal
+from ffdask import cli
+
+def main():
+    {body}
+
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+cli.guarded(main)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.returncode == code
+    assert ended.stderr == ("ffdask: stopped\n" if code else "")
