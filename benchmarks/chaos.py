@@ -57,6 +57,8 @@ def train_flags(schedule: str, data: Path) -> list[str]:
             "schedule.name": schedule,
             "schedule.chapters": 64 if schedule == "federated" else 60,
             "cluster.wait": 30,
+            # Left to themselves they come less often in a run of seconds, and there is little to go on from.
+            "run.checkpoint_every": 4,
         }
     )
 
