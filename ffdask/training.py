@@ -175,7 +175,7 @@ class Training:
                 result = self._finish(step, future)
                 # The loop variable would keep this outcome alive through the next wait.
                 del future
-                # Behind a cut, what it gave can be named in later rounds. First of all: nobody else waits.
+                # Behind a cut, what it gave can be named in later rounds. Before all else: a worker may wait for it.
                 self._submit_or_park(self._woken(step), finished)
                 self.on_record(result)
                 self._checkpoint()
